@@ -1,0 +1,2 @@
+//! The `socketcluster` command.
+fn main() {}

@@ -1,0 +1,17 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod ack;
+pub mod entropy;
+pub mod heartbeat;
+pub mod http;
+pub mod ipc;
+pub mod json;
+pub mod limits;
+pub mod packet;
+pub mod sc_error;
+pub mod wheel;
+pub mod ws;
+
+pub use entropy::Entropy;
+
