@@ -14,4 +14,3 @@ pub mod wheel;
 pub mod ws;
 
 pub use entropy::Entropy;
-
