@@ -46,8 +46,8 @@ impl HeadError {
 
 /// Collects a head that may come split at any byte.
 ///
-/// A head that comes whole is read where it is, without a copy. Empty lines in front of it are skipped (RFC 9112 section 2.2).
-/// After a head the reader is ready for the next one.
+/// A head that comes whole is read where it is, without a copy. Empty lines in front of it are skipped (RFC 9112
+/// section 2.2). After a head the reader is ready for the next one.
 ///
 /// ```
 /// use sc_protocol::http::HeadReader;
@@ -75,11 +75,13 @@ impl HeadReader {
         Self { held: Vec::new() }
     }
 
-    /// Takes bytes of a request. When its head is whole, `read` sees it, and the answer is what `read` made of it with the
-    /// number of bytes of `data` that belong to the head; what follows them is not touched. `None`: all of `data` is taken, more is needed.
+    /// Takes bytes of a request. When its head is whole, `read` sees it, and the answer is what `read` made of it with
+    /// the number of bytes of `data` that belong to the head; what follows them is not touched. `None`: all of `data`
+    /// is taken, more is needed.
     ///
     /// # Errors
-    /// What is wrong with the head; the connection is of no further use. The error does not depend on how the head was split.
+    /// What is wrong with the head; the connection is of no further use. The error does not depend on how the head was
+    /// split.
     pub fn request<R>(
         &mut self,
         data: &[u8],
@@ -122,7 +124,8 @@ impl HeadReader {
         self.held.len()
     }
 
-    /// Parses only once the end of the head has been seen, so that a head which comes byte by byte costs no more than one that comes whole.
+    /// Parses only once the end of the head has been seen, so that a head which comes byte by byte costs no more than
+    /// one that comes whole.
     fn collect<R>(
         &mut self,
         data: &[u8],
@@ -180,7 +183,8 @@ impl<'a> RequestHead<'a, '_> {
         self.headers.iter().map(|header| (header.name, header.value))
     }
 
-    /// Whether a header that is a comma-separated list, perhaps over several lines, has that element (in any letter case).
+    /// Whether a header that is a comma-separated list, perhaps over several lines, has that element (in any letter
+    /// case).
     pub fn has_token(&self, name: &str, token: &str) -> bool {
         has_token(self.headers, name, token)
     }
@@ -204,7 +208,8 @@ impl<'a> RequestHead<'a, '_> {
         }
     }
 
-    /// Whether a body follows the head (RFC 9112 section 6.3): there is a `Transfer-Encoding`, or a `Content-Length` other than 0.
+    /// Whether a body follows the head (RFC 9112 section 6.3): there is a `Transfer-Encoding`, or a `Content-Length`
+    /// other than 0.
     pub fn has_body(&self) -> bool {
         self.headers.iter().any(|header| {
             header.name.eq_ignore_ascii_case("transfer-encoding")
@@ -254,7 +259,8 @@ impl<'a> ResponseHead<'a, '_> {
         self.headers.iter().map(|header| (header.name, header.value))
     }
 
-    /// Whether a header that is a comma-separated list, perhaps over several lines, has that element (in any letter case).
+    /// Whether a header that is a comma-separated list, perhaps over several lines, has that element (in any letter
+    /// case).
     pub fn has_token(&self, name: &str, token: &str) -> bool {
         has_token(self.headers, name, token)
     }
@@ -277,7 +283,8 @@ pub fn write_response(out: &mut BytesMut, status: u16, headers: &[(&str, &str)],
 
 /// Writes the head of a response whose body follows apart, or does not follow (the answer to `HEAD`).
 ///
-/// Control characters in names and values are written as spaces, so that a value that came from elsewhere cannot end its line.
+/// Control characters in names and values are written as spaces, so that a value that came from elsewhere cannot end
+/// its line.
 pub fn write_head(out: &mut BytesMut, status: u16, headers: &[(&str, &str)], content_length: Option<u64>) {
     // Writing to a `BytesMut` makes it grow and does not fail.
     let _ = write!(out, "HTTP/1.1 {status} {}\r\n", reason_phrase(status));

@@ -62,8 +62,9 @@ impl CloseCode {
 
     /// SocketCluster's text for the code, `None` for a code it has none for.
     ///
-    /// 1001 is called `Socket hung up` in a second table of the JavaScript packages, the one of codes that raise no error
-    /// (see [`is_ignored`](Self::is_ignored)); here it has the text of the error table, `Socket was disconnected`.
+    /// 1001 is called `Socket hung up` in a second table of the JavaScript packages, the one of codes that raise no
+    /// error (see [`is_ignored`](Self::is_ignored)); here it has the text of the error table, `Socket was
+    /// disconnected`.
     pub const fn text(self) -> Option<&'static str> {
         Some(match self.0 {
             1000 => "Socket closed normally",

@@ -33,7 +33,8 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads a header from the start of `data`: the header and its own length in bytes, or `None` if it is not whole yet.
+    /// Reads a header from the start of `data`: the header and its own length in bytes, or `None` if it is not whole
+    /// yet.
     ///
     /// Who may mask, the reserved bits and the order of fragments are the business of [`Reader`](super::Reader).
     ///
@@ -47,8 +48,8 @@ impl Header {
     /// ```
     ///
     /// # Errors
-    /// A reserved opcode, a control frame that is fragmented or too long, a length that is not in its shortest form or over
-    /// 63 bits; each as soon as its bytes are there, so that an error does not depend on how the input is split.
+    /// A reserved opcode, a control frame that is fragmented or too long, a length that is not in its shortest form or
+    /// over 63 bits; each as soon as its bytes are there, so that an error does not depend on how the input is split.
     #[inline]
     pub fn parse(data: &[u8]) -> Result<Option<(Self, usize)>, ProtocolError> {
         let Some(&first) = data.first() else { return Ok(None) };
@@ -131,8 +132,8 @@ impl Header {
     }
 }
 
-/// Writes one unfragmented frame behind what `out` holds. A client gives a masking key, fresh for every frame and hard to
-/// guess (RFC 6455 section 5.3); a server gives none.
+/// Writes one unfragmented frame behind what `out` holds. A client gives a masking key, fresh for every frame and hard
+/// to guess (RFC 6455 section 5.3); a server gives none.
 ///
 /// ```
 /// use bytes::BytesMut;
@@ -156,8 +157,8 @@ pub fn write(out: &mut BytesMut, opcode: OpCode, payload: &[u8], mask: Option<[u
 /// Builds one unfragmented, unmasked frame whose payload `fill` appends, and never moves that payload: room for the
 /// longest header is left in front of it and what the real header does not need is cut off.
 ///
-/// What `scratch` held is dropped. The frame shares `scratch`'s allocation, whose rest serves the next calls, so that one
-/// allocation holds many small frames; it is freed when the last of them is.
+/// What `scratch` held is dropped. The frame shares `scratch`'s allocation, whose rest serves the next calls, so that
+/// one allocation holds many small frames; it is freed when the last of them is.
 ///
 /// ```
 /// use bytes::BytesMut;
@@ -185,8 +186,8 @@ pub fn build(scratch: &mut BytesMut, opcode: OpCode, fill: impl FnOnce(&mut Byte
 
 /// Writes one unfragmented frame, whose payload `fill` appends, behind what `out` holds; for either role.
 ///
-/// The room left for the header fits payloads of 126 to 65,535 bytes. A shorter payload is moved by two bytes, which costs
-/// next to nothing; a longer one by six.
+/// The room left for the header fits payloads of 126 to 65,535 bytes. A shorter payload is moved by two bytes, which
+/// costs next to nothing; a longer one by six.
 ///
 /// # Panics
 /// If `fill` cuts off what was there before it.
@@ -213,8 +214,9 @@ pub fn append(out: &mut BytesMut, opcode: OpCode, mask: Option<[u8; 4]>, fill: i
 
 /// Writes a close frame behind what `out` holds.
 ///
-/// The reason is cut to [`CLOSE_REASON_MAX`] bytes at the end of a character. Without a code there is no reason either; a code that must
-/// not stand in a close frame (see [`CloseCode::is_sendable`]), such as 1005, is left out in the same way.
+/// The reason is cut to [`CLOSE_REASON_MAX`] bytes at the end of a character. Without a code there is no reason either;
+/// a code that must not stand in a close frame (see [`CloseCode::is_sendable`]), such as 1005, is left out in the same
+/// way.
 pub fn write_close(out: &mut BytesMut, code: Option<u16>, reason: &str, mask: Option<[u8; 4]>) {
     let Some(code) = code.filter(|&code| CloseCode(code).is_sendable()) else {
         return write(out, OpCode::Close, b"", mask);

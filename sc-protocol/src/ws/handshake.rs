@@ -41,7 +41,8 @@ pub fn accept_key(key: &str) -> [u8; ACCEPT_LEN] {
 pub struct Upgrade<'a> {
     /// The client's key, for [`write_accept`].
     pub key: &'a str,
-    /// The first sub-protocol the client offers. A browser fails the connection if it offered any and the answer names none.
+    /// The first sub-protocol the client offers. A browser fails the connection if it offered any and the answer names
+    /// none.
     pub protocol: Option<&'a str>,
     /// The (first) line of extensions the client offers.
     pub extensions: Option<&'a str>,
@@ -93,7 +94,8 @@ impl UpgradeError {
         }
     }
 
-    /// The headers that the status asks for: the versions spoken (RFC 6455 section 4.4), the method allowed, what to upgrade to.
+    /// The headers that the status asks for: the versions spoken (RFC 6455 section 4.4), the method allowed, what to
+    /// upgrade to.
     pub const fn headers(&self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::NotUpgrade => &[("Upgrade", "websocket")],
@@ -112,7 +114,8 @@ impl fmt::Display for UpgradeError {
 
 impl std::error::Error for UpgradeError {}
 
-/// Whether the request asks for an upgrade, to whatever. One that does not is plain HTTP, for the application's handlers.
+/// Whether the request asks for an upgrade, to whatever. One that does not is plain HTTP, for the application's
+/// handlers.
 pub fn is_upgrade(head: &RequestHead<'_, '_>) -> bool {
     head.headers().any(|(name, _)| name.eq_ignore_ascii_case("upgrade"))
 }
@@ -120,7 +123,8 @@ pub fn is_upgrade(head: &RequestHead<'_, '_>) -> bool {
 /// Holds a request to RFC 6455 section 4.2.1.
 ///
 /// # Errors
-/// The first rule it breaks. [`UpgradeError::NotUpgrade`] stands apart: the request may be valid HTTP for somebody else.
+/// The first rule it breaks. [`UpgradeError::NotUpgrade`] stands apart: the request may be valid HTTP for somebody
+/// else.
 pub fn check<'a>(head: &RequestHead<'a, '_>) -> Result<Upgrade<'a>, UpgradeError> {
     if !is_upgrade(head) {
         return Err(UpgradeError::NotUpgrade);
@@ -187,8 +191,8 @@ pub fn write_accept(out: &mut BytesMut, key: &str, protocol: Option<&str>) {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// What the caller gave for the request cannot stand there: a line end or another control character, a space in host or target, a
-    /// header name that is no token or that the handshake writes itself. Named is the part.
+    /// What the caller gave for the request cannot stand there: a line end or another control character, a space in
+    /// host or target, a header name that is no token or that the handshake writes itself. Named is the part.
     #[error("invalid {0} for an upgrade request")]
     Request(&'static str),
     /// The server answered with another status than 101.
@@ -245,8 +249,8 @@ impl ClientHandshake {
         self
     }
 
-    /// Writes the request behind what `out` holds. `host` is the host with its port, if that is not the scheme's default, and
-    /// `target` the path and query; `headers` go out as they are, in their order.
+    /// Writes the request behind what `out` holds. `host` is the host with its port, if that is not the scheme's
+    /// default, and `target` the path and query; `headers` go out as they are, in their order.
     ///
     /// # Errors
     /// [`HandshakeError::Request`] if a part could end its line or break the handshake. Nothing is written then.
@@ -294,7 +298,8 @@ impl ClientHandshake {
         Ok(())
     }
 
-    /// Holds the answer to RFC 6455 section 4.1. The sub-protocol that the server chose is in the head's `Sec-WebSocket-Protocol`.
+    /// Holds the answer to RFC 6455 section 4.1. The sub-protocol that the server chose is in the head's
+    /// `Sec-WebSocket-Protocol`.
     ///
     /// # Errors
     /// The first rule it breaks. The connection is to be dropped, without a close frame.

@@ -34,7 +34,8 @@ impl Utf8Validator {
     /// Takes the next piece.
     ///
     /// # Errors
-    /// [`ProtocolError::InvalidUtf8`] as soon as the text cannot become valid any more. The validator has no use after it.
+    /// [`ProtocolError::InvalidUtf8`] as soon as the text cannot become valid any more. The validator has no use after
+    /// it.
     pub fn feed(&mut self, piece: &[u8]) -> Result<(), ProtocolError> {
         let mut rest = piece;
         while self.tail_len > 0 {
