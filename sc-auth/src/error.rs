@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use sc_protocol::{ScError, Version};
 use serde_json::{Number, Value};
 use thiserror::Error;
 
@@ -27,7 +28,7 @@ pub enum AuthError {
         message: Cow<'static, str>,
     },
     /// `AuthTokenNotBeforeError`: genuine, but its time is still to come.
-    #[error("jwt not active")]
+    #[error("{NOT_ACTIVE}")]
     NotBefore {
         /// The claim `nbf` as JavaScript prints a date; `None` if it is beyond what a JavaScript `Date` can say.
         date: Option<String>,
@@ -100,5 +101,78 @@ impl AuthError {
             Self::NotBefore { date } => Some(("date", Value::from(date.clone()))),
             Self::Invalid { .. } | Self::Other { .. } | Self::Sign { .. } => None,
         }
+    }
+
+    /// The error as it goes over the wire.
+    ///
+    /// In protocol 2 (SC 15 and later) a refused token has the property `isBadToken` besides; protocol 1 does not send
+    /// it.
+    pub fn to_sc_error(&self, version: Version) -> ScError {
+        let message = match self {
+            Self::Expired { message, .. } => Cow::Borrowed(*message),
+            Self::NotBefore { .. } => Cow::Borrowed(NOT_ACTIVE),
+            Self::Invalid { message } | Self::Other { message } => message.clone(),
+            Self::Sign { message } => return ScError::message_only(message.clone()),
+        };
+        let mut error = ScError::new(self.name(), message);
+        if let Some((key, value)) = self.property() {
+            error = error.with(key, value);
+        }
+        let of_verify = !matches!(self, Self::Expired { expiry: Expiry::Claim(_), .. });
+        match version {
+            Version::V2 if of_verify => error.with("isBadToken", self.is_bad_token()),
+            Version::V1 | Version::V2 => error,
+        }
+    }
+}
+
+/// As in protocol 1; for protocol 2 see [`AuthError::to_sc_error`].
+impl From<AuthError> for ScError {
+    fn from(error: AuthError) -> Self {
+        error.to_sc_error(Version::V1)
+    }
+}
+
+const NOT_ACTIVE: &str = "jwt not active";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_the_wire_as_recorded() {
+        let date = || Some("2016-01-01T01:00:00.000Z".to_owned());
+        let expired = |expiry| AuthError::Expired { message: "jwt expired", expiry };
+        for (error, v1, v2) in [
+            (
+                AuthError::invalid("jwt malformed"),
+                r#"{"message":"jwt malformed","name":"AuthTokenInvalidError"}"#,
+                r#"{"message":"jwt malformed","name":"AuthTokenInvalidError","isBadToken":true}"#,
+            ),
+            (
+                expired(Expiry::Date(date())),
+                r#"{"message":"jwt expired","name":"AuthTokenExpiredError","expiry":"2016-01-01T01:00:00.000Z"}"#,
+                r#"{"message":"jwt expired","name":"AuthTokenExpiredError","expiry":"2016-01-01T01:00:00.000Z","isBadToken":true}"#,
+            ),
+            (
+                AuthError::NotBefore { date: None },
+                r#"{"message":"jwt not active","name":"AuthTokenNotBeforeError","date":null}"#,
+                r#"{"message":"jwt not active","name":"AuthTokenNotBeforeError","date":null,"isBadToken":false}"#,
+            ),
+            (
+                AuthError::not_a_string(),
+                r#"{"message":"Invalid token format - Token must be a string","name":"AuthTokenError"}"#,
+                r#"{"message":"Invalid token format - Token must be a string","name":"AuthTokenError","isBadToken":true}"#,
+            ),
+            (AuthError::Sign { message: "no".into() }, r#"{"message":"no"}"#, r#"{"message":"no"}"#),
+        ] {
+            assert_eq!(error.to_sc_error(Version::V1).to_json(), v1);
+            assert_eq!(error.to_sc_error(Version::V2).to_json(), v2);
+            assert_eq!(ScError::from(error).to_json(), v1);
+        }
+        let run_out = expired(Expiry::Claim(1_795_356_720.into()));
+        let shown = r#"{"message":"jwt expired","name":"AuthTokenExpiredError","expiry":1795356720}"#;
+        assert_eq!(run_out.to_sc_error(Version::V1).to_json(), shown);
+        assert_eq!(run_out.to_sc_error(Version::V2).to_json(), shown);
     }
 }
