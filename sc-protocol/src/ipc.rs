@@ -74,7 +74,7 @@ pub enum LinkMsg<'a> {
     Nack {
         /// The number of the request.
         cid: u64,
-        /// JSON text of an `ScError`.
+        /// JSON text of an [`ScError`](crate::ScError).
         error: &'a str,
     },
 }

@@ -14,3 +14,5 @@ pub mod wheel;
 pub mod ws;
 
 pub use entropy::Entropy;
+pub use packet::Version;
+pub use sc_error::ScError;

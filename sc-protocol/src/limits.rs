@@ -29,6 +29,10 @@ pub const CHANNEL_NAME_MAX: usize = 1024;
 /// Default for the unanswered calls of one peer, see [`AckTable`](crate::ack::AckTable).
 pub const UNANSWERED_CALLS_MAX: usize = 1024;
 
+/// Members of a peer's error object that get looked into. A larger one is kept as text, see
+/// [`ScError::parse`](crate::ScError::parse).
+pub const ERROR_MEMBERS_MAX: usize = 64;
+
 /// Slots of a [heartbeat ring](crate::heartbeat::Ring). A slot lasts at most a second until the interval exceeds this
 /// many seconds; from there on slots grow longer instead of more.
 pub const HEARTBEAT_SLOTS_MAX: usize = 4096;
