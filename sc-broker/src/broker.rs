@@ -172,7 +172,8 @@ impl Broker {
             }
         });
         self.links[link.0 as usize].reader = reader;
-        outcome.and(read.map_err(LinkError::from))
+        outcome?;
+        Ok(read?)
     }
 
     /// A link has ended, or is to be ended: its worker is subscribed to nothing, and nobody waits for it.

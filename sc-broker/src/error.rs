@@ -1,5 +1,7 @@
 //! What goes wrong: on a link, and for a request.
 
+use std::borrow::Cow;
+
 use sc_protocol::ipc::IpcError;
 use sc_protocol::sc_error::ScError;
 
@@ -34,11 +36,11 @@ pub enum LinkError {
 }
 
 /// The error of a request that was refused: SC's class, our reason.
-pub(crate) fn refused(reason: &str) -> ScError {
+pub(crate) fn refused(reason: impl Into<Cow<'static, str>>) -> ScError {
     ScError::new("BrokerError", reason)
 }
 
 /// The same, when a limit was the reason. The limit's name is in the message, for whoever has to raise it.
 pub(crate) fn over_limit(what: &str, limit: &str, max: usize) -> ScError {
-    refused(&format!("{what}: {limit} is {max}"))
+    refused(format!("{what}: {limit} is {max}"))
 }

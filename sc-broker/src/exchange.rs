@@ -5,10 +5,11 @@ use std::fmt;
 
 use bytes::Bytes;
 use sc_protocol::ipc::{IpcError, LINK_VERSION, LinkMsg};
+use sc_protocol::limits::LINK_MESSAGE_MAX;
 use sc_protocol::sc_error::ScError;
 
 use crate::error::{over_limit, refused};
-use crate::limits::ExchangeLimits;
+use crate::limits::{ExchangeLimits, FRAMING};
 use crate::link::{InterestId, Link, Request, publish_bytes};
 use crate::names::Names;
 use crate::shard::shard;
@@ -194,15 +195,16 @@ impl<P, W> Exchange<P, W> {
     /// The exchange does not count subscribers: one [`unsubscribe`](Self::unsubscribe), when the last one has gone, ends
     /// the interest. It also ends when the broker refuses it at first, and its waiters have been told so.
     pub fn subscribe(&mut self, channel: &str, waiter: W) {
-        if let Some(error) = self.no_room_for(channel) {
-            return self.events.push_back(ExchangeEvent::SubscribeFailed { waiter, error });
-        }
-        let key = self.interests.find(channel).unwrap_or_else(|| self.begin(channel));
-        let Some(interest) = self.interests.get_mut(key) else { return };
-        interest.wanted = true;
-        if interest.at_broker == AtBroker::Held {
+        let known = self.interests.find(channel);
+        if known.is_some_and(|key| self.is_live(key)) {
             return self.events.push_back(ExchangeEvent::Subscribed { waiter });
         }
+        if let Some(error) = self.no_room_for(channel, known.is_none()) {
+            return self.events.push_back(ExchangeEvent::SubscribeFailed { waiter, error });
+        }
+        let key = known.unwrap_or_else(|| self.begin(channel));
+        let Some(interest) = self.interests.get_mut(key) else { return };
+        interest.wanted = true;
         interest.waiters.push(waiter);
         self.waiters += 1;
         if interest.at_broker == AtBroker::Unknown {
@@ -236,8 +238,9 @@ impl<P, W> Exchange<P, W> {
             return Err((refused("There is no broker"), pending));
         };
         let (bytes, limits) = (publish_bytes(channel, data), &self.limits);
-        if bytes > limits.link_bytes_max || !(LinkMsg::Publish { cid: 0, channel, data }).fits() {
-            return Err((over_limit("The message is too large", "link_bytes_max", limits.link_bytes_max), pending));
+        let largest = limits.link_bytes_max.min(LINK_MESSAGE_MAX);
+        if bytes > largest {
+            return Err((over_limit("The message is too large", "link_bytes_max", largest), pending));
         }
         if link.waiting() == 0 && link.takes(bytes, limits) {
             let interest = Self::current(&self.interests, channel);
@@ -250,7 +253,8 @@ impl<P, W> Exchange<P, W> {
             return Err((over_limit(what, "waiting_publishes_max", count), pending));
         }
         if link.waiting_bytes() + bytes > size {
-            return Err((over_limit("The publishes that wait for the broker are too large", "waiting_bytes_max", size), pending));
+            let what = "The publishes that wait for the broker are too large";
+            return Err((over_limit(what, "waiting_bytes_max", size), pending));
         }
         link.wait(channel, data, pending);
         Ok(())
@@ -387,12 +391,7 @@ impl<P, W> Exchange<P, W> {
 
     /// The broker refused the subscription. An interest that it had before stays, for somebody counts on it: it is asked
     /// for again with the next subscriber or link.
-    fn denied(
-        &mut self,
-        id: InterestId,
-        error: &ScError,
-        sink: &mut impl FnMut(&mut Self, ExchangeEvent<'_, P, W>),
-    ) {
+    fn denied(&mut self, id: InterestId, error: &ScError, sink: &mut impl FnMut(&mut Self, ExchangeEvent<'_, P, W>)) {
         if !self.is_this(id) {
             return;
         }
@@ -408,20 +407,19 @@ impl<P, W> Exchange<P, W> {
         }
     }
 
-    fn no_room_for(&self, channel: &str) -> Option<ScError> {
-        let limits = &self.limits;
-        if self.waiters >= limits.waiters_max {
-            return Some(over_limit("Too many subscribers wait for the broker", "waiters_max", limits.waiters_max));
+    fn no_room_for(&self, channel: &str, is_new: bool) -> Option<ScError> {
+        let ExchangeLimits { waiters_max, channels_max, names_bytes_max, .. } = self.limits;
+        if self.waiters >= waiters_max {
+            return Some(over_limit("Too many subscribers wait for the broker", "waiters_max", waiters_max));
         }
-        let many = self.interests.len() >= limits.channels_max;
-        let long = self.interests.name_bytes() + channel.len() > limits.names_bytes_max;
-        if !(many || long) || self.interests.find(channel).is_some() {
-            return None;
+        if is_new && self.interests.len() >= channels_max {
+            return Some(over_limit("The worker has too many channels", "channels_max", channels_max));
         }
-        Some(match many {
-            true => over_limit("The worker has too many channels", "channels_max", limits.channels_max),
-            false => over_limit("The worker has too long channel names", "names_bytes_max", limits.names_bytes_max),
-        })
+        let room = names_bytes_max.saturating_sub(self.interests.name_bytes());
+        if is_new && channel.len() > room.min(LINK_MESSAGE_MAX - FRAMING) {
+            return Some(over_limit("The worker has too long channel names", "names_bytes_max", names_bytes_max));
+        }
+        None
     }
 
     fn begin(&mut self, channel: &str) -> u32 {

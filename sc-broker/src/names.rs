@@ -83,11 +83,6 @@ impl<T> Names<T> {
         Some((name, value))
     }
 
-    /// All keys, names and values, in the order of the keys.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &str, &T)> {
-        self.entries.iter().map(|(key, entry)| (key as u32, &*entry.name, &entry.value))
-    }
-
     /// One more than the highest key in use: with [`get`](Self::get), a way to visit all while changing the table.
     pub(crate) fn keys_end(&self) -> u32 {
         self.entries.capacity() as u32

@@ -161,7 +161,7 @@ mod tests {
         outbox.push_counted(&DELIVER, 4);
         let (mut done, deliver) = (Vec::new(), length(&DELIVER));
         outbox.wrote(deliver - 1, &mut done);
-        assert_eq!(done, []);
+        assert!(done.is_empty());
         outbox.wrote(deliver, &mut done);
         assert_eq!(done, [3]);
         outbox.wrote(1, &mut done);
