@@ -487,9 +487,11 @@ impl<P, W> Exchange<P, W> {
     }
 
     /// Whether deliveries of the channel are for somebody. One that comes before the answer to `Subscribe` belongs to an
-    /// earlier interest.
+    /// earlier interest; and whatever is held is wanted, for the broker's word on what is not ends it.
     fn is_live(&self, key: u32) -> bool {
-        self.interests.get(key).is_some_and(|interest| interest.wanted && interest.at_broker == AtBroker::Held)
+        let held = self.interests.get(key).filter(|interest| interest.at_broker == AtBroker::Held);
+        debug_assert!(held.is_none_or(|interest| interest.wanted));
+        held.is_some()
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct Rig {
     pub(crate) answers: BTreeMap<u64, Option<Answer>>,
     /// Receivers of each publish that a broker has read: worker and life of its wire.
     receivers: BTreeMap<u64, Vec<(usize, u32)>>,
+    /// The last publish that a broker has read, by worker and channel.
+    last: BTreeMap<(usize, String), u64>,
     /// Deliveries that are in kernel buffers.
     written: BTreeSet<(u64, usize, u32)>,
     waiters: BTreeMap<u64, bool>,
@@ -130,6 +132,7 @@ impl Rig {
             hash_seed,
             answers: BTreeMap::new(),
             receivers: BTreeMap::new(),
+            last: BTreeMap::new(),
             written: BTreeSet::new(),
             waiters: BTreeMap::new(),
             next_id: 0,
@@ -230,7 +233,7 @@ impl Rig {
     fn model_requests(&mut self, w: usize, b: usize, data: &[u8]) {
         let (wires, subscribed) = (&mut self.wires, &mut self.brokers[b].subscribed);
         let lives: Vec<u32> = wires.iter().map(|wires| wires[b].life).collect();
-        let receivers = &mut self.receivers;
+        let (receivers, last) = (&mut self.receivers, &mut self.last);
         let wire = &mut wires[w][b];
         let (asked, life) = (&mut wire.asked, lives[w]);
         let read = wire.requests.handle_bytes(data, |msg| match msg {
@@ -244,6 +247,7 @@ impl Rig {
             }
             LinkMsg::Publish { cid, channel, data } => {
                 let (id, all) = (publish_id(data), subscribed.get(channel).cloned().unwrap_or_default());
+                assert!(last.insert((w, channel.to_owned()), id) < Some(id), "publishes overtake each other");
                 assert_eq!(asked.insert(cid, Some((id, all.contains(&w)))), None, "a cid is used once");
                 receivers.insert(id, all.into_iter().filter(|&other| other != w).map(|o| (o, lives[o])).collect());
             }
@@ -256,9 +260,11 @@ impl Rig {
         for w in 0..self.workers.len() {
             let wire = &self.wires[w][b];
             if let Some(link) = wire.broker_link
+                && wire.blocked
                 && wire.down_room() > 0
                 && (fully || self.draw(3) == 0)
             {
+                self.wires[w][b].blocked = false;
                 self.brokers[b].broker.writable(link);
             }
         }
@@ -279,6 +285,7 @@ impl Rig {
             self.check_written(w, b, &bytes);
             self.brokers[b].broker.wrote(link, n);
             if n == 0 || self.wires[w][b].down_room() == 0 {
+                self.wires[w][b].blocked = true;
                 self.brokers[b].broker.blocked(link);
             }
         }
@@ -488,7 +495,7 @@ impl Rig {
         answered && self.wires.iter().flatten().all(Wire::is_empty)
     }
 
-    fn check_settled(&mut self) {
+    fn check_settled(&self) {
         for (b, node) in self.brokers.iter().enumerate() {
             assert_eq!(node.broker.unacknowledged(), 0);
             assert!(node.overloaded.is_empty(), "who reads is relieved");

@@ -15,6 +15,8 @@ pub(crate) struct Wire {
     down_capacity: usize,
     pub(crate) worker_open: bool,
     pub(crate) broker_link: Option<LinkId>,
+    /// The broker was told that this link takes no more.
+    pub(crate) blocked: bool,
     /// Bytes are lost from now on, and both ends will hear of it.
     pub(crate) broken: bool,
     /// The worker does not read.
@@ -38,6 +40,7 @@ impl Wire {
             down_capacity,
             worker_open: false,
             broker_link: None,
+            blocked: false,
             broken: false,
             stalled: false,
             life: 0,
