@@ -1,2 +1,36 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+
+mod actions;
+mod auth_flow;
+mod channels;
+mod config;
+mod core;
+mod cx;
+mod data;
+mod engine;
+mod inbound;
+mod middleware;
+mod open;
+mod origin;
+mod output;
+mod pubsub;
+mod reply;
+mod socket;
+mod tickets;
+mod timers;
+mod worker;
+
+pub use config::Config;
+pub use cx::Cx;
+pub use data::Data;
+pub use engine::Engine;
+pub use middleware::{
+    Authenticate, Disconnect, Emit, Handshake, HandshakeSc, PublishIn, PublishOut, Request, Subscribe, Token,
+};
+pub use origin::Origins;
+pub use output::{Counters, Job, Level, Output, Report, TicketId, Time};
+pub use reply::{Answer, Block, Outcome, Pass, Reply, Ticket, Verdict};
+pub use sc_protocol::ScError;
+pub use socket::SocketId;
+pub use worker::{RawMessage, Worker};

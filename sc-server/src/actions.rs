@@ -1,0 +1,331 @@
+//! What the packets of a client do: events, subscriptions, publishes; each through its middleware, which may take its time.
+
+use std::sync::Arc;
+
+use sc_protocol::packet::{Cid, Version};
+use sc_protocol::ws::CloseCode;
+use sc_protocol::{ScError, json};
+
+use crate::core::Core;
+use crate::cx::Cx;
+use crate::data::Data;
+use crate::engine::Engine;
+use crate::middleware::{Emit, PublishIn, Request, Subscribe};
+use crate::reply::{Answer, AnyOutcome, Block, Pass, Reply, Verdict};
+use crate::socket::{Phase, Socket, SocketId};
+use crate::tickets::Parked;
+
+/// How a middleware chain ended.
+pub(crate) enum Chain {
+    Passed,
+    Parked(crate::output::TicketId, usize),
+    Blocked(Block),
+}
+
+/// Runs the functions of one stage from the `$from`th on.
+macro_rules! chain {
+    ($engine:expr, $stage:ident, $socket:expr, $request:expr, $from:expr) => {{
+        let routes = Arc::clone(&$engine.routes);
+        let mut end = Chain::Passed;
+        for (at, function) in routes.$stage.iter().enumerate().skip($from) {
+            let verdict: Option<Verdict> =
+                $engine.guard($socket, stringify!($stage), |state, core| function(state, &mut Cx::new(core), $request));
+            match verdict {
+                Some(Ok(Pass::Now)) => {}
+                Some(Ok(Pass::Later(ticket))) => {
+                    end = Chain::Parked(ticket.id, at + 1);
+                    break;
+                }
+                Some(Err(block)) => {
+                    end = Chain::Blocked(block);
+                    break;
+                }
+                None => {
+                    end = Chain::Blocked(Block::Error(ScError::internal()));
+                    break;
+                }
+            }
+        }
+        end
+    }};
+}
+pub(crate) use chain;
+
+impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
+    /// Middleware, then the handler.
+    pub(crate) fn run_emit(&mut self, mut request: Emit<'_>, cid: Option<Cid<'_>>, from: usize) {
+        let id = request.socket;
+        match chain!(self, emit, Some(id), &mut request, from) {
+            Chain::Passed => {}
+            Chain::Blocked(block) => return self.blocked_by("emit", id, cid.as_ref(), block),
+            Chain::Parked(ticket, next) => {
+                let request = Box::new(Emit {
+                    socket: id,
+                    event: request.event.into_owned().into(),
+                    data: request.data.into_owned(),
+                    auth: request.auth,
+                    expired: request.expired,
+                });
+                self.wait(id, None);
+                return self.park(ticket, Parked::Emit { request, want: cid.map(Cid::into_owned), next });
+            }
+        }
+        let routes = Arc::clone(&self.routes);
+        let Some(handler) = routes.events.get(request.event.as_ref()) else { return };
+        let Emit { socket, event, data, auth, expired } = request;
+        let name = event.clone();
+        let request = Request { socket, event, data, wants_ack: cid.is_some(), auth, expired };
+        let answer = self
+            .guard(Some(id), "event handler", |state, core| handler(state, &mut Cx::new(core), request))
+            .unwrap_or(Ok(Reply::Never));
+        self.answer(id, cid, &name, answer);
+    }
+
+    /// Sends an answer, or keeps its place until it comes.
+    pub(crate) fn answer(&mut self, id: SocketId, want: Option<Cid<'_>>, event: &str, answer: Answer) {
+        match answer {
+            Ok(Reply::Empty) => self.core.respond(id, want.as_ref(), Ok(None)),
+            Ok(Reply::Json(json)) => self.core.respond(id, want.as_ref(), Ok(Some(&json))),
+            Ok(Reply::Never) => {}
+            Ok(Reply::Later(ticket)) => {
+                let want = want.map(Cid::into_owned);
+                self.park(ticket.id, Parked::Answer { socket: id, want, event: event.into() });
+            }
+            Err(error) => self.core.respond(id, want.as_ref(), Err(&error)),
+        }
+        self.apply_after();
+    }
+
+    pub(crate) fn blocked_by(&mut self, stage: &str, id: SocketId, want: Option<&Cid<'_>>, block: Block) {
+        let error = self.core.block_error(stage, id, block);
+        self.core.respond(id, want, Err(&error));
+        self.apply_after();
+    }
+
+    pub(crate) fn subscribe_packet(
+        &mut self,
+        id: SocketId,
+        data: Option<&str>,
+        cid: Option<Cid<'_>>,
+        expired: Option<ScError>,
+        text: &str,
+    ) {
+        let Some(version) = self.core.socket(id).map(Socket::version) else { return };
+        let members = data.and_then(|data| json::object(data, ["channel", "waitForAuth", "data"]));
+        let [channel, wait_for_auth, options] = match members {
+            Some(members) => members,
+            // SC 4.1.3 to 14 take the bare name as well; it is made an object before middleware sees it.
+            None if version == Version::V1 => [data, None, None],
+            None => [None; 3],
+        };
+        let name = channel.and_then(json::string).filter(|name| name.len() <= self.core.config.channel_name_max);
+        let Some(channel) = name else {
+            let error = ScError::subscribe_invalid_channel(&self.core.name(id), shown(channel), version);
+            return self.core.respond(id, cid.as_ref(), Err(&error));
+        };
+        if self.core.socket(id).is_some_and(|socket| socket.phase == Phase::Connecting) {
+            return self.core.respond(id, cid.as_ref(), Err(&ScError::subscribe_before_handshake()));
+        }
+        if self.held(id, &channel, text) {
+            return;
+        }
+        let wait_for_auth = wait_for_auth == Some("true");
+        if let Some(error) = expired.as_ref().filter(|_| wait_for_auth && version == Version::V1) {
+            return self.core.respond(id, cid.as_ref(), Err(error));
+        }
+        let auth = self.core.token(id);
+        let request = Subscribe { socket: id, channel, wait_for_auth, data: Data::from_raw(options), auth, expired };
+        self.run_subscribe(request, cid, 0);
+    }
+
+    pub(crate) fn run_subscribe(&mut self, mut request: Subscribe<'_>, cid: Option<Cid<'_>>, from: usize) {
+        let id = request.socket;
+        match chain!(self, subscribe, Some(id), &mut request, from) {
+            Chain::Passed => {}
+            Chain::Blocked(block) => return self.blocked_by("subscribe", id, cid.as_ref(), block),
+            Chain::Parked(ticket, next) => {
+                self.wait(id, Some(&request.channel));
+                let request = Box::new(Subscribe {
+                    socket: id,
+                    channel: request.channel.into_owned().into(),
+                    wait_for_auth: request.wait_for_auth,
+                    data: request.data.into_owned(),
+                    auth: request.auth,
+                    expired: request.expired,
+                });
+                return self.park(ticket, Parked::Subscribe { request, want: cid.map(Cid::into_owned), next });
+            }
+        }
+        if let Err(error) = self.core.join(id, &request.channel, cid.clone().map(Cid::into_owned)) {
+            self.core.respond(id, cid.as_ref(), Err(&error));
+        }
+        self.apply_after();
+    }
+
+    pub(crate) fn unsubscribe_packet(&mut self, id: SocketId, data: Option<&str>, cid: Option<Cid<'_>>, text: &str) {
+        let Some(version) = self.core.socket(id).map(Socket::version) else { return };
+        let Some(channel) = data.and_then(json::string) else {
+            let error = ScError::unsubscribe_invalid_channel(&self.core.name(id), shown(data), version);
+            return self.core.respond(id, cid.as_ref(), Err(&error));
+        };
+        if self.held(id, &channel, text) {
+            return;
+        }
+        let was = self.core.part(id, &channel);
+        // A 4.x client would trip over an error here; protocol 1 acks as SC 4 does.
+        if was || version == Version::V1 {
+            return self.core.respond(id, cid.as_ref(), Ok(None));
+        }
+        let error = ScError::not_subscribed(&self.core.name(id), &channel, version);
+        self.core.respond(id, cid.as_ref(), Err(&error));
+    }
+
+    pub(crate) fn publish_packet(
+        &mut self,
+        id: SocketId,
+        data: Option<&str>,
+        cid: Option<Cid<'_>>,
+        expired: Option<ScError>,
+        text: &str,
+    ) {
+        if !self.core.config.allow_client_publish {
+            let error = ScError::client_publish_disabled();
+            self.core.report(crate::Level::Warning, "InvalidActionError", error.message().to_owned());
+            return self.core.respond(id, cid.as_ref(), Err(&error));
+        }
+        let [channel, data] = data.and_then(|data| json::object(data, ["channel", "data"])).unwrap_or_default();
+        let name = channel.and_then(json::string).filter(|name| name.len() <= self.core.config.channel_name_max);
+        let Some(name) = name else {
+            let version = self.core.socket(id).map_or(Version::V1, Socket::version);
+            let error = ScError::publish_invalid_channel(&self.core.name(id), shown(channel), version);
+            return self.core.respond(id, cid.as_ref(), Err(&error));
+        };
+        if self.held(id, &name, text) {
+            return;
+        }
+        let auth = self.core.token(id);
+        let request =
+            PublishIn { socket: id, channel: name, data: Data::from_raw(data), ack: Data::absent(), auth, expired };
+        self.run_publish_in(request, cid, 0);
+    }
+
+    pub(crate) fn run_publish_in(&mut self, mut request: PublishIn<'_>, cid: Option<Cid<'_>>, from: usize) {
+        let id = request.socket;
+        match chain!(self, publish_in, Some(id), &mut request, from) {
+            Chain::Passed => {}
+            Chain::Blocked(block) => return self.blocked_by("publishIn", id, cid.as_ref(), block),
+            Chain::Parked(ticket, next) => {
+                self.wait(id, Some(&request.channel));
+                let request = Box::new(PublishIn {
+                    socket: id,
+                    channel: request.channel.into_owned().into(),
+                    data: request.data.into_owned(),
+                    ack: request.ack.into_owned(),
+                    auth: request.auth,
+                    expired: request.expired,
+                });
+                return self.park(ticket, Parked::PublishIn { request, want: cid.map(Cid::into_owned), next });
+            }
+        }
+        self.accept_publish(request, cid.map(Cid::into_owned));
+        self.apply_after();
+    }
+
+    /// A client of protocol 1 ends its session. Its own close frame comes right behind; if it does not, ours goes out.
+    pub(crate) fn client_disconnect(&mut self, id: SocketId, data: Option<&str>) {
+        let [code, reason] = data.and_then(|data| json::object(data, ["code", "data"])).unwrap_or_default();
+        let code = code.and_then(json::number).filter(|code| code.fract() == 0.0 && (1000.0..5000.0).contains(code));
+        let code = CloseCode(code.map_or(CloseCode::NORMAL.0, |code| code as u16));
+        let code = if code.is_sendable() { code } else { CloseCode::NORMAL };
+        let reason = reason.and_then(json::string).unwrap_or_default();
+        self.core.close(id, code, &reason, false);
+    }
+
+    /// What waited for a ticket goes on with its outcome.
+    pub(crate) fn resume(&mut self, parked: Parked, outcome: AnyOutcome) {
+        match parked {
+            Parked::Answer { socket, want, event } => {
+                let answer = match outcome {
+                    AnyOutcome::Answer(answer) => answer,
+                    AnyOutcome::Verdict(Err(Block::Error(error))) => Err(error),
+                    _ => Ok(Reply::Empty),
+                };
+                self.answer(socket, want, &event, answer);
+            }
+            parked => {
+                let verdict = match outcome {
+                    AnyOutcome::Verdict(verdict) => verdict,
+                    AnyOutcome::Answer(Err(error)) => Err(Block::Error(error)),
+                    _ => Ok(Pass::Now),
+                };
+                if let Ok(Pass::Later(ticket)) = verdict {
+                    return self.park(ticket.id, parked);
+                }
+                self.decided(parked, verdict.err());
+            }
+        }
+    }
+
+    fn decided(&mut self, parked: Parked, block: Option<Block>) {
+        match parked {
+            Parked::Answer { .. } => {}
+            Parked::Emit { request, want, next } => {
+                let id = request.socket;
+                match block {
+                    None => self.run_emit(*request, want, next),
+                    Some(block) => self.blocked_by("emit", id, want.as_ref(), block),
+                }
+                self.unwait(id, None);
+            }
+            Parked::Subscribe { request, want, next } => {
+                let (id, channel) = (request.socket, request.channel.clone());
+                match block {
+                    None => self.run_subscribe(*request, want, next),
+                    Some(block) => self.blocked_by("subscribe", id, want.as_ref(), block),
+                }
+                self.unwait(id, Some(&channel));
+            }
+            Parked::PublishIn { request, want, next } => {
+                let (id, channel) = (request.socket, request.channel.clone());
+                match block {
+                    None => self.run_publish_in(*request, want, next),
+                    Some(block) => self.blocked_by("publishIn", id, want.as_ref(), block),
+                }
+                self.unwait(id, Some(&channel));
+            }
+            Parked::Upgrade { socket, request, next } => self.upgrade_decided(socket, *request, next, block),
+            Parked::HandshakeSc { request, op, next } => self.handshake_sc_decided(*request, *op, next, block),
+            Parked::Authenticate { request, op, next } => self.authenticate_decided(*request, *op, next, block),
+        }
+    }
+}
+
+impl<S, P> Core<S, P> {
+    /// The error that a blocked client gets, and the warning that goes with it.
+    pub(crate) fn block_error(&mut self, stage: &str, id: SocketId, block: Block) -> ScError {
+        self.counters.blocked_total += 1;
+        let version = self.socket(id).map_or(Version::V1, Socket::version);
+        match block {
+            Block::Silent => ScError::silent(stage, version),
+            Block::Error(error) => {
+                if self.config.middleware_emit_warnings {
+                    let name = error.name().unwrap_or("Error").to_owned();
+                    self.report(
+                        crate::Level::Warning,
+                        &name,
+                        format!("blocked by {stage} middleware: {}", error.message()),
+                    );
+                }
+                error
+            }
+        }
+    }
+}
+
+/// What stands in an error for a channel that is no channel: at most a short piece of what came.
+fn shown(channel: Option<&str>) -> &str {
+    const SHOWN_MAX: usize = 64;
+    let channel = channel.unwrap_or("undefined");
+    let end = (0..=SHOWN_MAX.min(channel.len())).rev().find(|&at| channel.is_char_boundary(at)).unwrap_or(0);
+    &channel[..end]
+}

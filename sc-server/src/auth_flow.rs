@@ -1,0 +1,361 @@
+//! The handshake of a session and the token of a socket: `#handshake`, `#authenticate`, `#removeAuthToken`, expiry.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use sc_auth::{AuthError, Claims};
+use sc_protocol::heartbeat::{self, Speaks};
+use sc_protocol::packet::{Version, write};
+use sc_protocol::ws::CloseCode;
+use sc_protocol::{ScError, json};
+
+use crate::actions::{Chain, chain};
+use crate::core::Core;
+use crate::cx::Cx;
+use crate::engine::Engine;
+use crate::middleware::{Authenticate, HandshakeSc, Token};
+use crate::reply::{Block, Pass, Verdict};
+use crate::socket::{Phase, Socket, SocketId, Want};
+use crate::tickets::Parked;
+use crate::timers::Timer;
+
+/// The token of an authenticated socket.
+#[derive(Debug)]
+pub(crate) struct Auth {
+    pub(crate) claims: Token,
+    /// The `exp` claim, in seconds since 1970.
+    exp: Option<f64>,
+}
+
+impl Auth {
+    pub(crate) fn new(claims: Claims) -> Self {
+        Self { exp: claims.get("exp").and_then(serde_json::Value::as_f64), claims: Arc::new(claims) }
+    }
+
+    /// SC's rule at run time: `Date.now() > exp * 1000`.
+    fn expired(&self, unix_ms: u64) -> bool {
+        self.exp.is_some_and(|exp| unix_ms as f64 > exp * 1000.0)
+    }
+}
+
+/// What became of a token that a client sent.
+#[derive(Debug)]
+enum Checked {
+    None,
+    Good(Claims, String),
+    Bad(ScError, /* the client is to throw it away */ bool),
+}
+
+/// A `#handshake` on its way through the middleware.
+#[derive(Debug)]
+pub(crate) struct Handshaking {
+    want: Want,
+    token: Checked,
+}
+
+/// A token on its way through the `authenticate` middleware, and where it came from.
+#[derive(Debug)]
+pub(crate) struct Authenticating {
+    want: Want,
+    handshake: bool,
+}
+
+impl<S, P> Core<S, P> {
+    pub(crate) fn token(&self, id: SocketId) -> Option<Token> {
+        self.socket(id)?.auth.as_ref().map(|auth| Arc::clone(&auth.claims))
+    }
+
+    /// A client gave its token back, or an application took it.
+    pub(crate) fn drop_token(&mut self, id: SocketId) {
+        if let Some(socket) = self.socket_mut(id) {
+            socket.auth = None;
+        }
+    }
+
+    /// Tells the client to throw its token away.
+    pub(crate) fn send_remove_token(&mut self, id: SocketId) {
+        let Some(version) = self.socket(id).map(Socket::version) else { return };
+        let data = (version == Version::V1).then_some("null");
+        self.send(id, |out| write::event(out, "#removeAuthToken", data, None));
+    }
+
+    fn check_token(&self, raw: Option<&str>) -> Checked {
+        let raw = match raw {
+            None | Some("null" | "\"\"") => return Checked::None,
+            Some(raw) => raw,
+        };
+        let Some(token) = json::string(raw) else {
+            return Checked::Bad(AuthError::not_a_string().into(), true);
+        };
+        match self.auth.verify(&token, self.at.unix_ms / 1000) {
+            Ok(claims) => Checked::Good(claims, token.into_owned()),
+            Err(error) => {
+                let bad = error.is_bad_token();
+                Checked::Bad(error.into(), bad)
+            }
+        }
+    }
+}
+
+impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
+    /// A pong, or the text of one. Answers false where it is an ordinary message to this socket.
+    pub(crate) fn pong(&mut self, id: SocketId, pong: Version) -> bool {
+        let Some(socket) = self.core.socket_mut(id) else { return true };
+        match socket.probe.on_pong(pong) {
+            heartbeat::Verdict::Raw => return false,
+            heartbeat::Verdict::Ignored => return true,
+            heartbeat::Verdict::Decided(_) => self.probe_over(id),
+            heartbeat::Verdict::Pong => {}
+        }
+        self.expire_token(id);
+        true
+    }
+
+    /// The client's version is known, or will not be waited for any longer: a `#handshake` that waited for it goes on.
+    pub(crate) fn probe_over(&mut self, id: SocketId) {
+        let Some(socket) = self.core.socket_mut(id) else { return };
+        let handshake = socket.inbound.as_deref_mut().and_then(|inbound| inbound.handshake.take());
+        if let Some(handshake) = handshake {
+            let (token, want) = *handshake;
+            self.start_handshake(id, token.as_deref(), want);
+        }
+    }
+
+    pub(crate) fn handshake_packet(&mut self, id: SocketId, data: Option<&str>, want: Want) {
+        let timeout = self.core.config.version_probe_timeout;
+        let Some(socket) = self.core.socket_mut(id) else { return };
+        // SC 20 runs a second one again, with trouble (it counts the client twice); SC 14 ignores it, and so is it here.
+        if socket.phase != Phase::Connecting || socket.timer.is_none() {
+            return;
+        }
+        let timer = socket.timer.take();
+        let token = data.and_then(|data| json::object(data, ["authToken"])).and_then(|[token]| token);
+        let unknown = socket.probe.speaks() == Speaks::Unknown;
+        let inbound = socket.inbound.get_or_insert_default();
+        inbound.blocked += 1;
+        if unknown {
+            inbound.handshake = Some(Box::new((token.map(str::to_owned), want.clone())));
+        }
+        if let Some(timer) = timer {
+            self.core.wheel.cancel(timer);
+        }
+        if unknown {
+            self.core.later(timeout, Timer::Probe(id));
+        } else {
+            self.start_handshake(id, token, want);
+        }
+    }
+
+    fn start_handshake(&mut self, id: SocketId, token: Option<&str>, want: Want) {
+        let Some(socket) = self.core.socket(id) else { return };
+        if socket.version() == Version::V2 && want.is_none() {
+            return self.core.close(id, CloseCode::HANDSHAKE_REJECTED, "Handshake request was malformatted", true);
+        }
+        let token = self.core.check_token(token);
+        let auth = match &token {
+            Checked::Good(claims, _) => Some(Arc::new(claims.clone())),
+            _ => None,
+        };
+        let request = HandshakeSc { socket: id, auth, close_code: CloseCode::HANDSHAKE_REJECTED.0 };
+        self.run_handshake_sc(request, Handshaking { want, token }, 0);
+    }
+
+    fn run_handshake_sc(&mut self, mut request: HandshakeSc, op: Handshaking, from: usize) {
+        let id = request.socket;
+        match chain!(self, handshake_sc, Some(id), &mut request, from) {
+            Chain::Passed => {}
+            Chain::Blocked(block) => return self.handshake_refused(&request, op.want, block),
+            Chain::Parked(ticket, next) => {
+                let parked = Parked::HandshakeSc { request: Box::new(request), op: Box::new(op), next };
+                return self.park(ticket, parked);
+            }
+        }
+        let Handshaking { want, token } = op;
+        match token {
+            Checked::None => self.finish_handshake(id, want, None),
+            Checked::Bad(error, bad) => self.finish_handshake(id, want, Some((error, bad))),
+            Checked::Good(claims, signed) => {
+                let request =
+                    Authenticate { socket: id, auth: Arc::new(claims), signed: signed.into(), is_bad_token: false };
+                self.run_authenticate(request, Authenticating { want, handshake: true }, 0);
+            }
+        }
+    }
+
+    pub(crate) fn handshake_sc_decided(
+        &mut self,
+        request: HandshakeSc,
+        op: Handshaking,
+        next: usize,
+        block: Option<Block>,
+    ) {
+        match block {
+            None => self.run_handshake_sc(request, op, next),
+            Some(block) => self.handshake_refused(&request, op.want, block),
+        }
+    }
+
+    /// SC 14: an error ack whose data has the code, then the close. SC 20: the code is the error's `statusCode`.
+    fn handshake_refused(&mut self, request: &HandshakeSc, want: Want, block: Block) {
+        let (id, code) = (request.socket, request.close_code);
+        let error = self.core.block_error("handshakeSC", id, block);
+        if let Some(cid) = want {
+            if self.core.socket(id).map(Socket::version) == Some(Version::V2) {
+                let error = error.clone().with("statusCode", code);
+                self.core.respond(id, Some(&cid), Err(&error));
+            } else {
+                self.core.respond_both(id, &cid, Some(&error), Some(&format!("{{\"code\":{code}}}")));
+            }
+        }
+        self.core.close(id, CloseCode(code), "", true);
+    }
+
+    fn run_authenticate(&mut self, mut request: Authenticate<'_>, op: Authenticating, from: usize) {
+        let id = request.socket;
+        match chain!(self, authenticate, Some(id), &mut request, from) {
+            Chain::Passed => {
+                if let Some(socket) = self.core.socket_mut(id) {
+                    socket.auth = Some(Box::new(Auth::new(Claims::clone(&request.auth))));
+                }
+                self.token_outcome(id, op, None);
+            }
+            Chain::Blocked(block) => {
+                let error = self.core.block_error("authenticate", id, block);
+                self.token_outcome(id, op, Some((error, request.is_bad_token)));
+            }
+            Chain::Parked(ticket, next) => {
+                let request = Box::new(Authenticate {
+                    socket: id,
+                    auth: request.auth,
+                    signed: request.signed.into_owned().into(),
+                    is_bad_token: request.is_bad_token,
+                });
+                self.park(ticket, Parked::Authenticate { request, op: Box::new(op), next });
+            }
+        }
+    }
+
+    pub(crate) fn authenticate_decided(
+        &mut self,
+        request: Authenticate<'static>,
+        op: Authenticating,
+        next: usize,
+        block: Option<Block>,
+    ) {
+        match block {
+            None => self.run_authenticate(request, op, next),
+            Some(block) => {
+                let (id, bad) = (request.socket, request.is_bad_token);
+                let error = self.core.block_error("authenticate", id, block);
+                self.token_outcome(id, op, Some((error, bad)));
+            }
+        }
+    }
+
+    fn token_outcome(&mut self, id: SocketId, op: Authenticating, refused: Option<(ScError, bool)>) {
+        if op.handshake {
+            self.finish_handshake(id, op.want, refused);
+        } else {
+            self.finish_authenticate(id, op.want, refused);
+        }
+    }
+
+    /// The answer to `#handshake`; the socket is open. `#removeAuthToken` comes before the ack in protocol 1 and behind it in
+    /// protocol 2.
+    fn finish_handshake(&mut self, id: SocketId, want: Want, refused: Option<(ScError, bool)>) {
+        let Some(socket) = self.core.socket_mut(id) else { return };
+        if socket.phase != Phase::Connecting {
+            return;
+        }
+        socket.phase = Phase::Open;
+        socket.connected = true;
+        let (version, name, authenticated) = (socket.version(), socket.id(), socket.auth.is_some());
+        let remove = refused.as_ref().is_some_and(|(_, bad)| *bad);
+        self.core.counters.clients += 1;
+        if remove && version == Version::V1 {
+            self.core.send_remove_token(id);
+        }
+        let mut data = BytesMut::new();
+        let timeout = self.core.ping_timeout(version).as_millis();
+        data.extend_from_slice(format!("{{\"id\":\"{name}\",\"pingTimeout\":{timeout}").as_bytes());
+        if let Some((error, bad)) = refused {
+            data.extend_from_slice(b",\"authError\":");
+            let error = if version == Version::V2 { error.with("isBadToken", bad) } else { error };
+            error.write(&mut data);
+        }
+        data.extend_from_slice(format!(",\"isAuthenticated\":{authenticated}}}").as_bytes());
+        self.core.respond(id, want.as_ref(), Ok(std::str::from_utf8(&data).ok()));
+        if remove && version == Version::V2 {
+            self.core.send_remove_token(id);
+        }
+        let routes = Arc::clone(&self.routes);
+        for handler in &routes.connection {
+            self.guard(Some(id), "on_connection", |state, core| handler(state, &mut Cx::new(core), id));
+        }
+        self.apply_after();
+        if let Some(inbound) = self.core.socket_mut(id).and_then(|socket| socket.inbound.as_deref_mut()) {
+            inbound.blocked = inbound.blocked.saturating_sub(1);
+        }
+        self.release(id);
+    }
+
+    pub(crate) fn authenticate_packet(&mut self, id: SocketId, data: Option<&str>, want: Want) {
+        let Some(version) = self.core.socket(id).map(Socket::version) else { return };
+        if version == Version::V2 && want.is_none() {
+            return self.core.close(id, CloseCode::HANDSHAKE_REJECTED, "Authenticate request was malformatted", true);
+        }
+        // Whatever comes of it, the token that the socket had is gone.
+        match self.core.check_token(data) {
+            Checked::None => {
+                self.finish_authenticate(id, want, Some((AuthError::missing().into(), true)));
+            }
+            Checked::Bad(error, bad) => self.finish_authenticate(id, want, Some((error, bad))),
+            Checked::Good(claims, signed) => {
+                let request =
+                    Authenticate { socket: id, auth: Arc::new(claims), signed: signed.into(), is_bad_token: false };
+                self.run_authenticate(request, Authenticating { want, handshake: false }, 0);
+            }
+        }
+    }
+
+    fn finish_authenticate(&mut self, id: SocketId, want: Want, refused: Option<(ScError, bool)>) {
+        let Some(version) = self.core.socket(id).map(Socket::version) else { return };
+        let Some((error, bad)) = refused else {
+            let data = "{\"isAuthenticated\":true,\"authError\":null}";
+            return self.core.respond(id, want.as_ref(), Ok(Some(data)));
+        };
+        self.core.drop_token(id);
+        if bad && version == Version::V1 {
+            self.core.send_remove_token(id);
+        }
+        if let Some(cid) = &want {
+            let mut data = BytesMut::from(&b"{\"isAuthenticated\":false,\"authError\":"[..]);
+            let shown = if version == Version::V2 { error.clone().with("isBadToken", bad) } else { error.clone() };
+            shown.write(&mut data);
+            data.extend_from_slice(b"}");
+            let data = std::str::from_utf8(&data).ok();
+            match (version, bad) {
+                (Version::V1, true) => self.core.respond_both(id, cid, Some(&error), data),
+                (Version::V2, true) => self.core.respond(id, Some(cid), Err(&shown)),
+                (_, false) => self.core.respond(id, Some(cid), Ok(data)),
+            }
+        }
+        if bad && version == Version::V2 {
+            self.core.send_remove_token(id);
+        }
+    }
+
+    /// Finds an expired token: it is taken away first, and what came in goes on with the error that says so.
+    pub(crate) fn expire_token(&mut self, id: SocketId) -> Option<ScError> {
+        let unix_ms = self.core.at.unix_ms;
+        let socket = self.core.socket_mut(id)?;
+        if !socket.auth.as_ref()?.expired(unix_ms) {
+            return None;
+        }
+        let auth = socket.auth.take()?;
+        self.core.send_remove_token(id);
+        let expiry = auth.claims.get("exp").cloned().unwrap_or_default();
+        Some(ScError::auth_token_expired(expiry))
+    }
+}
