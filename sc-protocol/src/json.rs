@@ -145,11 +145,16 @@ impl std::iter::FusedIterator for Elements<'_> {}
 /// place where this is not what JavaScript has. `None`: `raw` is no string token.
 #[must_use]
 pub fn string(raw: &str) -> Option<Cow<'_, str>> {
-    if scan::string(raw.as_bytes(), 0)? != raw.len() {
+    let bytes = raw.as_bytes();
+    if scan::string(bytes, 0)? != bytes.len() {
         return None;
     }
     let inner = raw.get(1..raw.len() - 1)?;
-    Some(if inner.contains('\\') { Cow::Owned(text::unescape(inner)) } else { Cow::Borrowed(inner) })
+    Some(if scan::plain(bytes, 1) + 1 == bytes.len() {
+        Cow::Borrowed(inner)
+    } else {
+        Cow::Owned(text::unescape(inner))
+    })
 }
 
 /// The value of a number token, as JavaScript has it: `1e999` is infinite. `None`: `raw` is no number token.

@@ -10,11 +10,29 @@ pub(super) fn blank(bytes: &[u8], mut at: usize) -> usize {
 }
 
 /// The end of the value that begins at `at`.
-pub(super) fn value(bytes: &[u8], mut at: usize) -> Option<usize> {
+#[inline]
+pub(super) fn value(bytes: &[u8], at: usize) -> Option<usize> {
+    match bytes.get(at)? {
+        b'{' | b'[' => container(bytes, at),
+        _ => scalar(bytes, at),
+    }
+}
+
+fn scalar(bytes: &[u8], at: usize) -> Option<usize> {
+    match bytes.get(at)? {
+        b'"' => string(bytes, at),
+        b'-' | b'0'..=b'9' => number(bytes, at),
+        b't' => literal(bytes, at, b"true"),
+        b'f' => literal(bytes, at, b"false"),
+        b'n' => literal(bytes, at, b"null"),
+        _ => None,
+    }
+}
+
+fn container(bytes: &[u8], mut at: usize) -> Option<usize> {
     let mut nesting = Nesting::default();
     loop {
         at = match bytes.get(at)? {
-            b'"' => string(bytes, at)?,
             b'{' => {
                 at = blank(bytes, at + 1);
                 if bytes.get(at) == Some(&b'}') {
@@ -34,11 +52,7 @@ pub(super) fn value(bytes: &[u8], mut at: usize) -> Option<usize> {
                     continue;
                 }
             }
-            b'-' | b'0'..=b'9' => number(bytes, at)?,
-            b't' => literal(bytes, at, b"true")?,
-            b'f' => literal(bytes, at, b"false")?,
-            b'n' => literal(bytes, at, b"null")?,
-            _ => return None,
+            _ => scalar(bytes, at)?,
         };
         // A value has ended: so may the containers it was the last of.
         loop {
@@ -64,13 +78,21 @@ pub(super) fn value(bytes: &[u8], mut at: usize) -> Option<usize> {
 }
 
 /// The end of the string token that begins at `at`.
+#[inline]
 pub(super) fn string(bytes: &[u8], at: usize) -> Option<usize> {
     if bytes.get(at) != Some(&b'"') {
         return None;
     }
-    let mut at = at + 1;
+    let at = plain(bytes, at + 1);
+    match bytes.get(at)? {
+        b'"' => Some(at + 1),
+        _ => string_with_escapes(bytes, at),
+    }
+}
+
+/// From the first special byte of a string token to its end.
+fn string_with_escapes(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
-        at = plain(bytes, at);
         match bytes.get(at)? {
             b'"' => return Some(at + 1),
             b'\\' => match bytes.get(at + 1)? {
@@ -86,34 +108,53 @@ pub(super) fn string(bytes: &[u8], at: usize) -> Option<usize> {
             },
             _ => return None,
         }
+        at = plain(bytes, at);
     }
 }
 
 /// The first position at or after `at` with a byte that is special in a string: a quote, a backslash or a control
 /// character. The length of `bytes` if there is none.
-///
-/// Payloads are mostly the insides of strings, so this looks at eight bytes at a time: a byte's high bit is set in
-/// `special` if the byte is below 0x20 or equal to one of the two characters. A borrow can set it in the byte above a
-/// true one as well, never below, so the lowest one is right.
 #[inline]
 pub(super) fn plain(bytes: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
     while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let word = u64::from_le_bytes(*chunk);
-        let quote = word ^ (ONES * b'"' as u64);
-        let slash = word ^ (ONES * b'\\' as u64);
-        let special = ((word.wrapping_sub(ONES * 0x20) & !word)
-            | (quote.wrapping_sub(ONES) & !quote)
-            | (slash.wrapping_sub(ONES) & !slash))
-            & HIGH;
+        let special = special(u64::from_le_bytes(*chunk));
         if special != 0 {
             return at + special.trailing_zeros() as usize / 8;
         }
-        at += 8;
+        at = plain_blocks(bytes, at + 8);
     }
-    while bytes.get(at).is_some_and(|&byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+    while bytes.get(at).is_some_and(|&byte| !is_special(byte)) {
         at += 1;
+    }
+    at
+}
+
+/// The high bits of the special bytes of a word. A borrow can set the bit of the byte above a special one as well, never
+/// one below, so the lowest bit is right.
+#[inline]
+fn special(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let (quote, slash) = (word ^ (ONES * b'"' as u64), word ^ (ONES * b'\\' as u64));
+    ((word.wrapping_sub(ONES * 0x20) & !word)
+        | (quote.wrapping_sub(ONES) & !quote)
+        | (slash.wrapping_sub(ONES) & !slash))
+        & HIGH
+}
+
+#[inline]
+fn is_special(byte: u8) -> bool {
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
+}
+
+/// Skips whole blocks without a special byte. The loop over a block has no exit in it, so it becomes vector code.
+#[inline]
+fn plain_blocks(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<32>) {
+        if block.iter().fold(false, |any, &byte| any | is_special(byte)) {
+            break;
+        }
+        at += 32;
     }
     at
 }

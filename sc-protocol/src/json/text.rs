@@ -1,21 +1,25 @@
 //! From string tokens to text and back.
 
+use std::cmp::Ordering;
+
 use bytes::{BufMut, BytesMut};
 
 use super::scan;
 
-/// Whether a key's valid string token means `name`. Almost no key has an escape, so the token is compared as it stands
-/// first.
+/// Whether a key's valid string token means `name`. Almost no key has an escape, so its text is compared first.
 #[inline]
 pub(super) fn key_is(token: &str, name: &str) -> bool {
-    let Some(inner) = token.get(1..token.len().saturating_sub(1)) else { return false };
-    if inner == name {
-        // Equal text with a backslash in it (a name like `a\n`, written raw) does not mean itself.
-        return !name.contains('\\');
+    let Some(inner) = token.as_bytes().get(1..token.len().saturating_sub(1)) else { return false };
+    // Unescaping only shortens: a key of equal length means `name` if it is the same and has no escape.
+    match inner.len().cmp(&name.len()) {
+        Ordering::Less => false,
+        Ordering::Equal => inner == name.as_bytes() && !inner.contains(&b'\\'),
+        Ordering::Greater => inner.contains(&b'\\') && escaped_key_is(&token[1..token.len() - 1], name),
     }
-    if inner.len() <= name.len() || !inner.contains('\\') {
-        return false;
-    }
+}
+
+#[cold]
+fn escaped_key_is(inner: &str, name: &str) -> bool {
     let mut name = name.chars();
     Unescape(inner).all(|char| char.is_some() && char == name.next()) && name.next().is_none()
 }
