@@ -24,7 +24,7 @@ pub(crate) const CONTROL_READ_BUDGET: usize = 64;
 /// What kind of process a child is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum Role {
+pub enum Role {
     /// Serves clients.
     Worker,
     /// Carries messages between workers.
@@ -173,7 +173,7 @@ impl ControlLink {
     ///
     /// # Errors
     /// Nothing came in time, the master is gone, or the message is not one that this version understands.
-    pub(crate) fn recv_init(&mut self, millis: u32) -> io::Result<Init> {
+    pub(crate) fn recv_init(&self, millis: u32) -> io::Result<Init> {
         if !self.socket.wait_readable(millis)? {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the master sent no options"));
         }
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn init_is_read_and_its_absence_noticed() {
-        let (mut master, mut child) = pair();
+        let (mut master, child) = pair();
         let init = Init {
             role: Role::Broker,
             id: 1,

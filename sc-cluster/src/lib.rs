@@ -6,11 +6,17 @@ compile_error!(
     "sc-cluster passes descriptors between processes by means of Linux; the other crates of the workspace run everywhere"
 );
 
+mod cluster;
 mod control;
+mod log;
+mod master;
 mod options;
 mod schedule;
+pub mod supervisor;
 mod sys;
 
+pub use cluster::Cluster;
+pub use control::Role;
 pub use options::{
     DURATION_MS_MAX, InvalidOptionsError, Options, PAYLOAD_MAX, PAYLOAD_MIN, PROCESSES_MAX, ProtocolVersion,
 };

@@ -291,10 +291,9 @@ impl Options {
     }
 
     fn merge(&mut self, changes: Map<String, Value>) -> Result<(), InvalidOptionsError> {
-        let mut all = match serde_json::to_value(&*self) {
-            Ok(Value::Object(all)) => all,
-            // A struct with string keys is always an object; its values are plain.
-            _ => return Err(InvalidOptionsError("the options cannot be written as JSON".to_owned())),
+        // A struct with string keys is always an object; its values are plain.
+        let Ok(Value::Object(mut all)) = serde_json::to_value(&*self) else {
+            return Err(InvalidOptionsError("the options cannot be written as JSON".to_owned()));
         };
         all.extend(changes);
         *self = serde_json::from_value(Value::Object(all)).map_err(|error| InvalidOptionsError(error.to_string()))?;

@@ -45,12 +45,6 @@ pub(crate) fn accept(listener: &TcpListener) -> io::Result<OwnedFd> {
     }
 }
 
-/// Whether accepting failed for want of descriptors or memory, which passes.
-pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
-}
-
 fn no_ipv6(error: &io::Error) -> bool {
     use rustix::io::Errno;
     matches!(Errno::from_io_error(error), Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))

@@ -61,7 +61,7 @@ impl Mark {
 /// To be called from the thread that runs the master: when that thread ends, the kernel ends the child.
 pub(crate) fn spawn(executable: Option<&Path>, mark: &Mark) -> io::Result<(Child, SeqPacket)> {
     let (ours, theirs) = SeqPacket::pair()?;
-    let child = Command::new(executable.unwrap_or(Path::new(SELF)))
+    let child = Command::new(executable.unwrap_or_else(|| Path::new(SELF)))
         .arg0(mark.name())
         .args(std::env::args_os().skip(1))
         .env(CHILD_ENV, mark.write())
