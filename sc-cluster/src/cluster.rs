@@ -1,0 +1,109 @@
+//! The start of every process: what an application's `main` builds, and which part of it this process is.
+
+use std::{fmt, process::ExitCode};
+
+use crate::{
+    control::{ControlLink, Init, Role},
+    log, master,
+    options::{InvalidOptionsError, Options},
+    sys::{self, fd_pass::SeqPacket, spawn::Mark},
+};
+
+/// How long a child waits for its options, in milliseconds: the master sends them right after the spawn.
+const INIT_PATIENCE_MS: u32 = 10_000;
+
+/// The main part of a child.
+type ChildMain = Box<dyn Fn(ControlLink, Init) -> ExitCode>;
+
+/// A cluster: a master, which accepts connections, workers, which serve them, and brokers, which carry messages between workers.
+///
+/// Each process is this program again, so `main` runs in all of them, and [`Cluster::run`] finds out which one this is.
+/// What is to be done once only (opening files, printing) belongs into the worker's closure or behind `run`.
+pub struct Cluster {
+    options: Result<Options, InvalidOptionsError>,
+    worker: Option<ChildMain>,
+    broker: Option<ChildMain>,
+}
+
+impl Cluster {
+    /// A cluster with these options.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self { options: Ok(options), worker: None, broker: None }
+    }
+
+    /// A cluster with the defaults, as the environment changes them ([`Options::from_env`]). What is wrong with the environment
+    /// is said by [`run`](Self::run).
+    #[must_use]
+    pub fn from_env() -> Self {
+        Self { options: Options::from_env(), worker: None, broker: None }
+    }
+
+    /// Runs this process' part of the cluster until its end, and answers the exit code for `main`.
+    ///
+    /// The master answers 0 when it was asked to end (SIGTERM, SIGINT), 1 when it could not start, and 128 and the
+    /// signal's number when a second signal cut the end short. What went wrong is said in one line on standard error.
+    #[must_use = "the exit code is for main to return"]
+    pub fn run(self) -> ExitCode {
+        log::install_panic_hook();
+        match sys::spawn::inherited() {
+            None => self.run_master(),
+            Some(Ok((mark, socket))) => self.run_child(&mark, socket),
+            // To go on as a master would start a cluster inside the cluster.
+            Some(Err(error)) => {
+                let name = sys::spawn::CHILD_ENV;
+                log::fatal(format_args!("{name} is set, but this process is not a child of a cluster: {error}"));
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn run_master(self) -> ExitCode {
+        let log_level = self.options.as_ref().map_or(1, |options| options.log_level);
+        log::init(log_level, "");
+        match self.options.map_err(Into::into).and_then(master::run) {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => {
+                log::fatal(error);
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn run_child(self, mark: &Mark, socket: SeqPacket) -> ExitCode {
+        let control = ControlLink::new(socket);
+        let init = match control.recv_init(INIT_PATIENCE_MS) {
+            Ok(init) => init,
+            Err(error) => {
+                log::fatal(format_args!("{} {} got no options: {error}", mark.role, mark.id));
+                return ExitCode::FAILURE;
+            }
+        };
+        if (init.role, init.id, &init.nonce) != (mark.role, mark.id, &mark.nonce) {
+            log::fatal(format_args!("{} {} was not started by this master", mark.role, mark.id));
+            return ExitCode::FAILURE;
+        }
+        if let Err(error) = sys::signal::ignore_in_child() {
+            log::fatal(error);
+            return ExitCode::FAILURE;
+        }
+        log::init(init.options.log_level, &format!("{} {} (pid {})", init.role, init.id, std::process::id()));
+        let main = match init.role {
+            Role::Worker => self.worker,
+            Role::Broker => self.broker,
+        };
+        match main {
+            Some(main) => main(control, init),
+            None => {
+                log::error(format_args!("this program has no {}", init.role));
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("options", &self.options).finish_non_exhaustive()
+    }
+}
