@@ -1,42 +1,89 @@
 //! The start of every process: what an application's `main` builds, and which part of it this process is.
 
-use std::{fmt, process::ExitCode};
+use std::{fmt, path::PathBuf, process::ExitCode, sync::Arc};
 
 use crate::{
     control::{ControlLink, Init, Role},
     log, master,
     options::{InvalidOptionsError, Options},
+    pages::Pages,
+    roles::{self, IntoWorker, WorkerStart},
     sys::{self, fd_pass::SeqPacket, spawn::Mark},
 };
 
 /// How long a child waits for its options, in milliseconds: the master sends them right after the spawn.
 const INIT_PATIENCE_MS: u32 = 10_000;
 
-/// The main part of a child.
-type ChildMain = Box<dyn Fn(ControlLink, Init) -> ExitCode>;
+/// The main part of a worker.
+type WorkerMain = Box<dyn Fn(ControlLink, Init, &Arc<Pages>) -> ExitCode>;
 
 /// A cluster: a master, which accepts connections, workers, which serve them, and brokers, which carry messages between workers.
 ///
 /// Each process is this program again, so `main` runs in all of them, and [`Cluster::run`] finds out which one this is.
 /// What is to be done once only (opening files, printing) belongs into the worker's closure or behind `run`.
+///
+/// ```no_run
+/// use sc_cluster::{Cluster, prelude::*};
+///
+/// fn main() -> std::process::ExitCode {
+///     Cluster::from_env()
+///         .page("/", "text/plain", "Hello")
+///         .worker(|_start| {
+///             Worker::new(0_u64).on("count", |count, _cx, _request| {
+///                 *count += 1;
+///                 Reply::data(*count)
+///             })
+///         })
+///         .run()
+/// }
+/// ```
 pub struct Cluster {
     options: Result<Options, InvalidOptionsError>,
-    worker: Option<ChildMain>,
-    broker: Option<ChildMain>,
+    pages: Pages,
+    worker: Option<WorkerMain>,
 }
 
 impl Cluster {
     /// A cluster with these options.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self { options: Ok(options), worker: None, broker: None }
+        Self { options: Ok(options), pages: Pages::new(), worker: None }
     }
 
     /// A cluster with the defaults, as the environment changes them ([`Options::from_env`]). What is wrong with the environment
     /// is said by [`run`](Self::run).
     #[must_use]
     pub fn from_env() -> Self {
-        Self { options: Options::from_env(), worker: None, broker: None }
+        Self { options: Options::from_env(), pages: Pages::new(), worker: None }
+    }
+
+    /// The web pages that the workers serve beside WebSockets; those given before are forgotten.
+    #[must_use]
+    pub fn pages(mut self, pages: Pages) -> Self {
+        self.pages = pages;
+        self
+    }
+
+    /// Serves one page: see [`Pages::asset`].
+    #[must_use]
+    pub fn page(mut self, path: &str, content_type: &str, body: impl Into<bytes::Bytes>) -> Self {
+        self.pages = self.pages.asset(path, content_type, body);
+        self
+    }
+
+    /// Serves the files of a folder: see [`Pages::serve_dir`].
+    #[must_use]
+    pub fn serve_dir(mut self, prefix: &str, dir: impl Into<PathBuf>) -> Self {
+        self.pages = self.pages.serve_dir(prefix, dir);
+        self
+    }
+
+    /// The application. `make` runs in each worker process at its start, SC's `workerController`; it returns a
+    /// [`Worker`](sc_server::Worker), or a `Result` of one.
+    #[must_use]
+    pub fn worker<W: IntoWorker + 'static>(mut self, make: impl Fn(&WorkerStart) -> W + 'static) -> Self {
+        self.worker = Some(Box::new(move |control, init, pages| roles::run_worker(control, init, pages, &make)));
+        self
     }
 
     /// Runs this process' part of the cluster until its end, and answers the exit code for `main`.
@@ -88,14 +135,11 @@ impl Cluster {
             return ExitCode::FAILURE;
         }
         log::init(init.options.log_level, &format!("{} {} (pid {})", init.role, init.id, std::process::id()));
-        let main = match init.role {
-            Role::Worker => self.worker,
-            Role::Broker => self.broker,
-        };
-        match main {
-            Some(main) => main(control, init),
-            None => {
-                log::error(format_args!("this program has no {}", init.role));
+        match (init.role, self.worker) {
+            (Role::Worker, Some(main)) => main(control, init, &Arc::new(self.pages)),
+            (Role::Broker, _) => roles::run_broker(control, &init),
+            (Role::Worker, None) => {
+                log::error("this program has no worker: Cluster::worker was not called");
                 ExitCode::FAILURE
             }
         }

@@ -6,18 +6,43 @@ compile_error!(
     "sc-cluster passes descriptors between processes by means of Linux; the other crates of the workspace run everywhere"
 );
 
+mod brain;
+mod broker_link;
+mod broker_proc;
+mod child;
 mod cluster;
+mod conn;
 mod control;
+mod event_loop;
 mod log;
 mod master;
+mod net;
+mod offload;
 mod options;
+mod outbox;
+mod pages;
+mod roles;
 mod schedule;
+mod static_dir;
 pub mod supervisor;
 mod sys;
+mod worker_proc;
+#[cfg(test)]
+mod worker_tests;
 
 pub use cluster::Cluster;
 pub use control::Role;
 pub use options::{
     DURATION_MS_MAX, InvalidOptionsError, Options, PAYLOAD_MAX, PAYLOAD_MIN, PROCESSES_MAX, ProtocolVersion,
 };
+pub use pages::Pages;
+pub use roles::{IntoWorker, WorkerStart};
+pub use sc_server as server;
 pub use schedule::SchedulingPolicy;
+
+/// What an application names most: `use sc_cluster::prelude::*;`.
+pub mod prelude {
+    pub use sc_server::{Answer, Block, Cx, Data, Pass, Reply, ScError, SocketId, Ticket, Verdict, Worker};
+
+    pub use crate::{Cluster, Options, Pages, WorkerStart};
+}

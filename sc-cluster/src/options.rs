@@ -94,6 +94,14 @@ pub struct Options {
     pub allow_client_publish: bool,
     /// Bytes of the largest message a client may send.
     pub max_payload: usize,
+    /// Bytes that may wait for one client that does not read; beyond it the client is disconnected.
+    pub max_backpressure: usize,
+    /// Bytes that may wait in a broker for one worker that does not read; beyond it publishes to that worker are refused.
+    pub broker_link_limit: usize,
+    /// Refuse packets that come before `#handshake`.
+    pub strict_handshake: bool,
+    /// Log what middleware blocks, as warnings.
+    pub middleware_emit_warnings: bool,
 
     /// Secret with which tokens are signed; `None`: a random one at each start.
     pub auth_key: Option<String>,
@@ -103,6 +111,8 @@ pub struct Options {
     pub auth_public_key: Option<String>,
     /// Algorithm of signatures; `None`: HS256, or what fits the key pair.
     pub auth_algorithm: Option<String>,
+    /// Algorithms that are accepted in tokens; `None`: all that fit the key, or `auth_algorithm` if it is set.
+    pub auth_verify_algorithms: Option<Vec<String>>,
     /// Life of a token, in seconds, where its maker says nothing.
     #[serde(rename = "authDefaultExpiry")]
     pub auth_default_expiry_secs: u64,
@@ -157,10 +167,15 @@ impl Default for Options {
             socket_channel_limit: Some(1000),
             allow_client_publish: true,
             max_payload: 4 * 1024 * 1024,
+            max_backpressure: 16 * 1024 * 1024,
+            broker_link_limit: 64 * 1024 * 1024,
+            strict_handshake: true,
+            middleware_emit_warnings: true,
             auth_key: None,
             auth_private_key: None,
             auth_public_key: None,
             auth_algorithm: None,
+            auth_verify_algorithms: None,
             auth_default_expiry_secs: 86_400,
             extra: Map::new(),
         }
@@ -263,6 +278,12 @@ impl Options {
         if !(PAYLOAD_MIN..=PAYLOAD_MAX).contains(&self.max_payload) {
             return refuse(format!("The maxPayload option must be from {PAYLOAD_MIN} to {PAYLOAD_MAX}"));
         }
+        if self.max_backpressure < self.max_payload {
+            return refuse("The maxBackpressure option must be at least maxPayload".to_owned());
+        }
+        if self.broker_link_limit < 2 * self.max_payload {
+            return refuse("The brokerLinkLimit option must be at least twice maxPayload".to_owned());
+        }
         match (&self.auth_private_key, &self.auth_public_key) {
             (None, Some(_)) => {
                 return refuse("The authPrivateKey option must be specified if authPublicKey is specified".to_owned());
@@ -276,6 +297,23 @@ impl Options {
             return refuse("The authKey option must not be empty".to_owned());
         }
         Ok(self.oddities())
+    }
+
+    /// `path` as it is compared: with a slash at both ends, which SocketCluster adds where they are missing. `None`: any path.
+    #[must_use]
+    pub fn path(&self) -> Option<String> {
+        let path = self.path.as_ref()?.trim_matches('/');
+        Some(if path.is_empty() { "/".to_owned() } else { format!("/{path}/") })
+    }
+
+    pub(crate) const fn millis(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// `handshakeTimeout`.
+    #[must_use]
+    pub const fn handshake_timeout(&self) -> Duration {
+        Duration::from_millis(self.handshake_timeout_ms)
     }
 
     /// `processTermTimeout`.

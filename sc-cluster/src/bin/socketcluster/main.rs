@@ -1,5 +1,7 @@
 //! The `socketcluster` command: a cluster on every core of this machine, with the sample application.
 
+mod sample;
+
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -70,7 +72,7 @@ impl Args {
 fn main() -> ExitCode {
     let options = Args::parse().into_options(|name| std::env::var(name).ok());
     match options {
-        Ok(options) => Cluster::new(options).run(),
+        Ok(options) => Cluster::new(options).pages(sample::pages()).worker(sample::worker).run(),
         Err(error) => {
             eprintln!("[Error] {error}");
             ExitCode::FAILURE

@@ -1,0 +1,95 @@
+//! What the loop of a worker asks of the engine.
+//!
+//! The engine is generic over the application's types. The loop sees it through this trait, as a `dyn`, so that the loop is compiled once and not
+//! for each application; the calls are one per read and one per output, never one per recipient of a fan-out.
+
+use std::any::Any;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+use sc_protocol::http::RequestHead;
+use sc_protocol::ipc::IpcError;
+use sc_protocol::ws::CloseCode;
+use sc_server::{Engine, Output, TicketId, Time};
+
+/// The worker brain as the loop sees it. The methods are those of the engine, and documented there.
+pub(crate) trait Brain {
+    fn open(&mut self, at: Time, slot: u32, remote: Option<IpAddr>, head: &RequestHead<'_, '_>);
+    fn handle_bytes(&mut self, at: Time, slot: u32, data: &mut [u8]);
+    fn closed(&mut self, at: Time, slot: u32);
+    fn close_all(&mut self, at: Time, code: CloseCode);
+    fn link_up(&mut self, at: Time, shard: u32);
+    fn link_down(&mut self, at: Time, shard: u32);
+    fn handle_link(&mut self, at: Time, shard: u32, data: &[u8]) -> Result<(), IpcError>;
+    fn link_queued(&mut self, shard: u32, bytes: usize);
+    fn handle_done(&mut self, at: Time, ticket: TicketId, value: Box<dyn Any + Send>);
+    fn handle_failed(&mut self, at: Time, ticket: TicketId);
+    fn handle_timeout(&mut self, at: Time);
+    fn poll_timeout(&self) -> Option<Instant>;
+    fn poll_output(&mut self) -> Option<Output>;
+    fn poll_link(&mut self) -> Option<(u32, Bytes)>;
+    fn recycle(&mut self, slots: Vec<u32>);
+}
+
+impl<S: Send + 'static, P: Default + Send + 'static> Brain for Engine<S, P> {
+    fn open(&mut self, at: Time, slot: u32, remote: Option<IpAddr>, head: &RequestHead<'_, '_>) {
+        Self::open(self, at, slot, remote, head);
+    }
+
+    fn handle_bytes(&mut self, at: Time, slot: u32, data: &mut [u8]) {
+        Self::handle_bytes(self, at, slot, data);
+    }
+
+    fn closed(&mut self, at: Time, slot: u32) {
+        Self::closed(self, at, slot);
+    }
+
+    fn close_all(&mut self, at: Time, code: CloseCode) {
+        Self::close_all(self, at, code);
+    }
+
+    fn link_up(&mut self, at: Time, shard: u32) {
+        Self::link_up(self, at, shard);
+    }
+
+    fn link_down(&mut self, at: Time, shard: u32) {
+        Self::link_down(self, at, shard);
+    }
+
+    fn handle_link(&mut self, at: Time, shard: u32, data: &[u8]) -> Result<(), IpcError> {
+        Self::handle_link(self, at, shard, data)
+    }
+
+    fn link_queued(&mut self, shard: u32, bytes: usize) {
+        Self::link_queued(self, shard, bytes);
+    }
+
+    fn handle_done(&mut self, at: Time, ticket: TicketId, value: Box<dyn Any + Send>) {
+        Self::handle_done(self, at, ticket, value);
+    }
+
+    fn handle_failed(&mut self, at: Time, ticket: TicketId) {
+        Self::handle_failed(self, at, ticket);
+    }
+
+    fn handle_timeout(&mut self, at: Time) {
+        Self::handle_timeout(self, at);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        Self::poll_timeout(self)
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        Self::poll_output(self)
+    }
+
+    fn poll_link(&mut self) -> Option<(u32, Bytes)> {
+        Self::poll_link(self)
+    }
+
+    fn recycle(&mut self, slots: Vec<u32>) {
+        Self::recycle(self, slots);
+    }
+}

@@ -1,0 +1,204 @@
+//! The main part of each kind of child: an engine and its loop for a worker, a broker and its loop for a broker.
+
+use std::{fmt, io, process::ExitCode, sync::Arc};
+
+use sc_auth::{Algorithm, JwtConfig, JwtEngine, Key};
+use sc_broker::BrokerLimits;
+use sc_protocol::{Entropy, heartbeat::Policy};
+use sc_server::{Config, Engine, Origins, Worker};
+
+use crate::{
+    brain::Brain,
+    broker_proc::{BrokerConfig, BrokerLoop},
+    child::Ended,
+    control::{ControlLink, Init},
+    event_loop::Clock,
+    log,
+    net::NetConfig,
+    options::{Options, ProtocolVersion},
+    pages::Pages,
+    sys::entropy::SystemEntropy,
+    worker_proc::{WorkerConfig, WorkerLoop},
+};
+
+/// How a child ends that could not begin: nothing it does again will help, but the master tries, with pauses.
+const FAILED: u8 = 1;
+
+/// What a worker's closure is told of the process it runs in.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct WorkerStart {
+    /// The worker's number, from 0. The one that replaces a worker has its number.
+    pub id: u32,
+    /// Its process id.
+    pub pid: u32,
+    /// Whether it replaces one that ended.
+    pub respawn: bool,
+    /// How many workers the cluster has.
+    pub workers: u32,
+    /// How many brokers the cluster has.
+    pub brokers: u32,
+    /// The port that the cluster listens on, also where the options say 0.
+    pub port: u16,
+    /// The options in effect, the application's own keys in [`extra`](Options::extra) among them.
+    pub options: Options,
+}
+
+impl WorkerStart {
+    /// Worker 0 is the leader: the place for what is to be done once in a cluster.
+    #[must_use]
+    pub const fn is_leader(&self) -> bool {
+        self.id == 0
+    }
+}
+
+/// What a worker's closure may return: a [`Worker`], or a `Result` of one.
+///
+/// An error is logged, and ends the worker with exit code 1; the master starts it anew, later and later.
+pub trait IntoWorker {
+    /// The state of the worker.
+    type State: Send + 'static;
+    /// The state of each of its sockets.
+    type Session: Default + Send + 'static;
+
+    /// The worker, or why there is none.
+    ///
+    /// # Errors
+    /// The text for the log.
+    fn into_worker(self) -> Result<Worker<Self::State, Self::Session>, String>;
+}
+
+impl<S: Send + 'static, P: Default + Send + 'static> IntoWorker for Worker<S, P> {
+    type State = S;
+    type Session = P;
+
+    fn into_worker(self) -> Result<Self, String> {
+        Ok(self)
+    }
+}
+
+impl<S: Send + 'static, P: Default + Send + 'static, E: fmt::Display> IntoWorker for Result<Worker<S, P>, E> {
+    type State = S;
+    type Session = P;
+
+    fn into_worker(self) -> Result<Worker<S, P>, String> {
+        self.map_err(|error| error.to_string())
+    }
+}
+
+/// Runs a worker to its end.
+pub(crate) fn run_worker<W: IntoWorker>(
+    control: ControlLink,
+    init: Init,
+    pages: &Arc<Pages>,
+    make: &dyn Fn(&WorkerStart) -> W,
+) -> ExitCode {
+    let pid = std::process::id();
+    let start = WorkerStart {
+        id: init.id,
+        pid,
+        respawn: init.respawn,
+        workers: init.workers,
+        brokers: init.brokers,
+        port: init.port,
+        options: init.options,
+    };
+    let brain = make(&start).into_worker().and_then(|worker| engine(worker, &start));
+    let brain = match brain {
+        Ok(brain) => brain,
+        Err(error) => {
+            log::error(format_args!("worker {} cannot begin: {error}", start.id));
+            return ExitCode::from(FAILED);
+        }
+    };
+    let config = WorkerConfig {
+        net: NetConfig {
+            path: start.options.path(),
+            max_backpressure: start.options.max_backpressure,
+            head_timeout: start.options.handshake_timeout(),
+        },
+        brokers: start.brokers,
+        term_timeout: start.options.process_term_timeout(),
+    };
+    exit_code(WorkerLoop::new(config, control, brain, Arc::clone(pages)).and_then(|mut worker| worker.run()))
+}
+
+/// Runs a broker to its end.
+pub(crate) fn run_broker(control: ControlLink, init: &Init) -> ExitCode {
+    let config = BrokerConfig {
+        limits: BrokerLimits { link_bytes_max: init.options.broker_link_limit, ..BrokerLimits::default() },
+        hang_timeout: init.options.worker_hang_timeout(),
+        seed: SystemEntropy::new().next_u64(),
+    };
+    exit_code(BrokerLoop::new(config, control).and_then(|mut broker| broker.run()))
+}
+
+fn exit_code(ended: io::Result<Ended>) -> ExitCode {
+    match ended {
+        Ok(Ended::Terminated | Ended::MasterGone) => ExitCode::SUCCESS,
+        Ok(Ended::Crashed) => ExitCode::from(FAILED),
+        Err(error) => {
+            log::error(error);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// The engine of a worker: its application, its options and its keys.
+fn engine<S: Send + 'static, P: Default + Send + 'static>(
+    worker: Worker<S, P>,
+    start: &WorkerStart,
+) -> Result<Box<dyn Brain>, String> {
+    let auth = Box::new(auth(&start.options)?);
+    let entropy = Box::new(SystemEntropy::new());
+    Ok(Box::new(Engine::new(worker, config(start), auth, entropy, Clock::new().read())))
+}
+
+/// The signing and verifying of tokens that the options describe. The master calls it too, so that a key that does not work is
+/// found before anything is started.
+pub(crate) fn auth(options: &Options) -> Result<JwtEngine, String> {
+    let key = Key::from_options(
+        options.auth_key.as_deref(),
+        options.auth_private_key.as_deref(),
+        options.auth_public_key.as_deref(),
+    );
+    let key = key.map_err(|error| error.to_string())?.ok_or("there is no key to sign tokens with")?;
+    let named = |name: &String| name.parse::<Algorithm>().map_err(|error| error.to_string());
+    let algorithm = options.auth_algorithm.as_ref().map(named).transpose()?;
+    let list = options.auth_verify_algorithms.as_ref();
+    let verify_algorithms = list.map(|names| names.iter().map(named).collect()).transpose()?;
+    JwtEngine::new(JwtConfig {
+        algorithm,
+        verify_algorithms,
+        default_expiry_secs: options.auth_default_expiry_secs,
+        ..JwtConfig::new(key)
+    })
+    .map_err(|error| error.to_string())
+}
+
+fn config(start: &WorkerStart) -> Config {
+    let options = &start.options;
+    Config {
+        worker_id: start.id,
+        pid: start.pid,
+        brokers: start.brokers,
+        protocol_version: match options.protocol_version {
+            ProtocolVersion::Auto => Policy::Auto,
+            ProtocolVersion::V1 => Policy::V1,
+            ProtocolVersion::V2 => Policy::V2,
+        },
+        version_probe_timeout: Options::millis(options.version_probe_timeout_ms),
+        ping_interval: Options::millis(options.ping_interval_ms),
+        ping_timeout: options.ping_timeout_ms.map(Options::millis),
+        handshake_timeout: options.handshake_timeout(),
+        ack_timeout: Options::millis(options.ack_timeout_ms),
+        strict_handshake: options.strict_handshake,
+        max_payload: options.max_payload,
+        socket_channel_limit: options.socket_channel_limit.map_or(usize::MAX, |limit| limit as usize),
+        allow_client_publish: options.allow_client_publish,
+        origins: Origins::parse(&options.origins),
+        middleware_emit_warnings: options.middleware_emit_warnings,
+        crash_worker_on_error: options.crash_worker_on_error,
+        ..Config::default()
+    }
+}

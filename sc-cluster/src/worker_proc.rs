@@ -1,0 +1,415 @@
+//! The loop of a worker: see [`event_loop`](crate::event_loop) for the order of a turn.
+
+use std::io;
+use std::net;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Waker};
+use sc_protocol::ipc::Control;
+use sc_protocol::ws::CloseCode;
+use sc_server::{Level, Output, Report, TicketId, Time};
+
+use crate::brain::Brain;
+use crate::broker_link::{BrokerLink, ReadEnd};
+use crate::child::{BEAT, Ended, Master, Order};
+use crate::control::ControlLink;
+use crate::event_loop::{Clock, EVENTS_MAX, SCRATCH_LEN, Source, earlier, wait};
+use crate::net::{Edge, Net, NetConfig};
+use crate::offload::{Outcome, Pool};
+use crate::pages::Pages;
+
+/// Connections accepted from one listener in one turn.
+const ACCEPT_BUDGET: usize = 64;
+
+/// Threads for offloaded work.
+const OFFLOAD_THREADS_MAX: usize = 4;
+
+/// What the loop of a worker has to know.
+#[derive(Debug, Clone)]
+pub(crate) struct WorkerConfig {
+    /// About the connections.
+    pub(crate) net: NetConfig,
+    /// Brokers in the cluster.
+    pub(crate) brokers: u32,
+    /// How long sockets may take to close when the process is asked to end.
+    pub(crate) term_timeout: Duration,
+}
+
+/// A worker's loop and everything it drives.
+pub(crate) struct WorkerLoop {
+    config: WorkerConfig,
+    poll: Poll,
+    scratch: Box<[u8]>,
+    clock: Clock,
+    at: Time,
+    master: Master,
+    brain: Box<dyn Brain>,
+    net: Net,
+    links: Vec<Option<BrokerLink>>,
+    listeners: Vec<Listener>,
+    pool: Pool<TicketId>,
+    done: Vec<(TicketId, Outcome)>,
+    /// Connections that came from the master.
+    taken_total: u64,
+    /// The process ends then, or when the last connection is gone.
+    ending: Option<Instant>,
+    crashed: bool,
+}
+
+struct Listener {
+    number: u32,
+    socket: TcpListener,
+    /// There may be more to accept, and no edge will come for it.
+    more: bool,
+}
+
+impl WorkerLoop {
+    /// A loop around a brain that has been made at the time `at`.
+    pub(crate) fn new(
+        config: WorkerConfig,
+        control: ControlLink,
+        brain: Box<dyn Brain>,
+        pages: Arc<Pages>,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mut clock = Clock::new();
+        let at = clock.read();
+        let waker = Waker::new(poll.registry(), Source::Waker.token())?;
+        Ok(Self {
+            master: Master::new(control, poll.registry(), at.now)?,
+            net: Net::new(config.net.clone(), pages, at),
+            links: (0..config.brokers).map(|_| None).collect(),
+            listeners: Vec::new(),
+            pool: Pool::new(waker, OFFLOAD_THREADS_MAX),
+            done: Vec::new(),
+            scratch: vec![0; SCRATCH_LEN].into(),
+            taken_total: 0,
+            ending: None,
+            crashed: false,
+            config,
+            poll,
+            clock,
+            at,
+            brain,
+        })
+    }
+
+    /// Says `Ready` and runs until the process is to end.
+    pub(crate) fn run(&mut self) -> io::Result<Ended> {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        self.settle();
+        self.master.send(&Control::Ready);
+        loop {
+            let deadline = self.deadline();
+            wait(&mut self.poll, &mut events, deadline)?;
+            if let Some(ended) = self.turn(&events) {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// When the next turn is due though nothing happens.
+    fn deadline(&self) -> Option<Instant> {
+        let links = self.links.iter().flatten().any(BrokerLink::has_more);
+        let listeners = self.listeners.iter().any(|listener| listener.more);
+        if links || listeners || self.net.has_work() || self.master.has_more() {
+            return Some(self.at.now);
+        }
+        let engine = earlier(self.brain.poll_timeout(), self.net.poll_timeout());
+        earlier(earlier(engine, self.ending), Some(self.master.beat_at()))
+    }
+
+    fn turn(&mut self, events: &Events) -> Option<Ended> {
+        self.at = self.clock.read();
+        self.net.begin(self.at);
+        for event in events {
+            self.handle_event(event);
+        }
+        self.go_on();
+        self.handle_time();
+        self.settle();
+        if self.master.is_gone() {
+            return Some(Ended::MasterGone);
+        }
+        if self.crashed {
+            return Some(Ended::Crashed);
+        }
+        let over = self.ending.is_some_and(|deadline| self.net.len() == 0 || deadline <= self.at.now);
+        over.then_some(Ended::Terminated)
+    }
+
+    fn handle_event(&mut self, event: &Event) {
+        match Source::from_token(event.token()) {
+            Source::Conn { slot, generation } => {
+                let edge = Edge {
+                    readable: event.is_readable(),
+                    writable: event.is_writable(),
+                    peer_done: event.is_read_closed() || event.is_error(),
+                };
+                self.net.handle_event(slot, generation, edge, &mut self.scratch, &mut *self.brain);
+            }
+            Source::Control => {
+                self.master.note(event);
+                self.read_control();
+            }
+            Source::Link(shard) => {
+                let Some(Some(link)) = self.links.get_mut(shard as usize) else { return };
+                if link.note(event) {
+                    self.read_link(shard);
+                }
+                self.flush_link(shard);
+            }
+            Source::Listener(number) => {
+                if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.number == number) {
+                    listener.more = true;
+                }
+            }
+            // The results are fetched in any case.
+            Source::Waker => {}
+        }
+    }
+
+    /// What stopped at its budget in the last turn; listeners, too, whose events only mark them.
+    fn go_on(&mut self) {
+        if self.master.has_more() {
+            self.read_control();
+        }
+        for shard in 0..self.links.len() as u32 {
+            if self.links[shard as usize].as_ref().is_some_and(BrokerLink::has_more) {
+                self.read_link(shard);
+            }
+        }
+        self.net.run_ready(&mut self.scratch, &mut *self.brain);
+        self.accept();
+        self.pool.take_done(&mut self.done);
+        let mut done = std::mem::take(&mut self.done);
+        for (ticket, outcome) in done.drain(..) {
+            match outcome {
+                Ok(value) => self.brain.handle_done(self.at, ticket, value),
+                Err(panic) => {
+                    let message = format!("an offloaded job panicked: {panic}");
+                    self.report(Level::Error, "PanicError", message);
+                    self.brain.handle_failed(self.at, ticket);
+                }
+            }
+        }
+        self.done = done;
+    }
+
+    fn handle_time(&mut self) {
+        if self.net.poll_timeout().is_some_and(|deadline| deadline <= self.at.now) {
+            self.net.expire();
+        }
+        if self.brain.poll_timeout().is_some_and(|deadline| deadline <= self.at.now) {
+            self.brain.handle_timeout(self.at);
+        }
+        let slow = self.net.take_slow();
+        if slow > 0 {
+            let message =
+                format!("{slow} connection(s) closed: they did not read, and more than maxBackpressure waited");
+            self.report(Level::Warning, "BackpressureError", message);
+        }
+        self.master.beat(self.at.now, self.net.len());
+    }
+
+    /// Everything that the input of this turn brought about.
+    fn settle(&mut self) {
+        self.net.report_dead(&mut *self.brain);
+        loop {
+            while let Some(output) = self.brain.poll_output() {
+                self.carry_out(output);
+            }
+            // A link that breaks while it is written brings about more.
+            if !self.write_links() {
+                break;
+            }
+        }
+        self.net.flush();
+        self.master.flush();
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Transmit(slot, bytes) => self.net.transmit(slot, bytes),
+            Output::Fanout(bytes, slots) => {
+                self.net.fan_out(bytes, &slots);
+                self.brain.recycle(slots);
+            }
+            Output::Close(slot) => self.net.close(slot, &mut *self.brain),
+            Output::Abort(slot) => self.net.abort(slot),
+            Output::Read(slot, on) => self.net.set_reading(slot, on),
+            Output::Offload(ticket, job) => {
+                if let Err((ticket, _)) = self.pool.run(ticket, job) {
+                    self.report(Level::Warning, "ResourceLimitError", "the offload queue is full".to_owned());
+                    self.brain.handle_failed(self.at, ticket);
+                }
+            }
+            Output::Report(report) => self.master.report(&report),
+            Output::Crash => self.crashed = true,
+            _ => debug_assert!(false, "an output that this driver does not know"),
+        }
+    }
+
+    /// Writes to each link what was collected for it: whether one of them broke.
+    fn write_links(&mut self) -> bool {
+        let mut broke = false;
+        while let Some((shard, bytes)) = self.brain.poll_link() {
+            let Some(Some(link)) = self.links.get_mut(shard as usize) else { continue };
+            let result = link.write(&bytes);
+            let queued = link.queued();
+            match result {
+                Ok(()) if queued > 0 => self.brain.link_queued(shard, queued),
+                Ok(()) => {}
+                Err(_) => {
+                    self.end_link(shard);
+                    broke = true;
+                }
+            }
+        }
+        broke
+    }
+
+    fn flush_link(&mut self, shard: u32) {
+        let Some(Some(link)) = self.links.get_mut(shard as usize) else { return };
+        if link.queued() == 0 {
+            return;
+        }
+        match link.flush() {
+            Ok(()) => self.brain.link_queued(shard, link.queued()),
+            Err(_) => self.end_link(shard),
+        }
+    }
+
+    fn read_link(&mut self, shard: u32) {
+        let Some(Some(link)) = self.links.get_mut(shard as usize) else { return };
+        let (brain, at) = (&mut self.brain, self.at);
+        match link.read(&mut self.scratch, |data| brain.handle_link(at, shard, data)) {
+            Ok(ReadEnd::Drained | ReadEnd::Budget) => {}
+            Ok(ReadEnd::Closed) => self.end_link(shard),
+            Err(error) => {
+                let message = format!("the link to broker {shard} is dropped: {error}");
+                self.report(Level::Error, "BrokerError", message);
+                self.end_link(shard);
+            }
+        }
+    }
+
+    fn end_link(&mut self, shard: u32) {
+        if self.links[shard as usize].take().is_some() {
+            self.brain.link_queued(shard, 0);
+            self.brain.link_down(self.at, shard);
+        }
+    }
+
+    fn read_control(&mut self) {
+        let taken = self.taken_total;
+        for order in self.master.read() {
+            match order {
+                Order::Conns(fds) => {
+                    for fd in fds {
+                        self.taken_total += 1;
+                        self.adopt(TcpStream::from_std(net::TcpStream::from(fd)));
+                    }
+                }
+                Order::Listener(number, fd) => self.listen(number, fd),
+                Order::Link(shard, fd) => self.link(shard, fd),
+                Order::Terminate => self.terminate(),
+                // The application's API has no handler for messages of the master yet.
+                Order::Message(_) => {}
+            }
+        }
+        if self.taken_total != taken {
+            // None of them has been read so far: their first edges come with the next wait.
+            self.master.send(&Control::ConnsTaken { total: self.taken_total });
+        }
+    }
+
+    fn adopt(&mut self, stream: TcpStream) {
+        if self.ending.is_some() {
+            return;
+        }
+        if let Err(error) = self.net.adopt(stream, self.poll.registry()) {
+            self.report(Level::Error, "Error", format!("a connection could not be registered: {error}"));
+        }
+    }
+
+    fn listen(&mut self, number: u32, fd: OwnedFd) {
+        let mut socket = TcpListener::from_std(net::TcpListener::from(fd));
+        let token = Source::Listener(number).token();
+        match self.poll.registry().register(&mut socket, token, Interest::READABLE) {
+            Ok(()) => self.listeners.push(Listener { number, socket, more: true }),
+            Err(error) => self.report(Level::Error, "Error", format!("a listener could not be registered: {error}")),
+        }
+    }
+
+    fn link(&mut self, shard: u32, fd: OwnedFd) {
+        self.end_link_if_any(shard);
+        let Some(place) = self.links.get_mut(shard as usize) else { return };
+        match BrokerLink::new(fd, Source::Link(shard), self.poll.registry()) {
+            Ok(link) => {
+                *place = Some(link);
+                self.brain.link_up(self.at, shard);
+            }
+            Err(error) => self.report(Level::Error, "BrokerError", format!("no link to broker {shard}: {error}")),
+        }
+    }
+
+    fn end_link_if_any(&mut self, shard: u32) {
+        if (shard as usize) < self.links.len() {
+            self.end_link(shard);
+        }
+    }
+
+    fn terminate(&mut self) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.ending = Some(self.at.now + self.config.term_timeout);
+        self.listeners.clear();
+        // The code after which clients of every version come back at once, to another worker.
+        self.brain.close_all(self.at, CloseCode::PONG_TIMEOUT);
+        self.net.end_pages();
+    }
+
+    fn accept(&mut self) {
+        for at in 0..self.listeners.len() {
+            if !std::mem::take(&mut self.listeners[at].more) {
+                continue;
+            }
+            let mut left = ACCEPT_BUDGET;
+            let result = loop {
+                match self.listeners[at].socket.accept() {
+                    Ok((stream, _)) => self.adopt(stream),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
+                    // The client went away before it was accepted, or a signal came.
+                    Err(error) if is_passing(&error) => {}
+                    Err(error) => break Err(error),
+                }
+                left -= 1;
+                if left == 0 {
+                    self.listeners[at].more = true;
+                    break Ok(());
+                }
+            };
+            if let Err(error) = result {
+                // Out of descriptors, mostly. The next connection that arrives is the next try.
+                self.report(Level::Error, "Error", format!("accepting connections failed: {error}"));
+            }
+        }
+    }
+
+    fn report(&mut self, level: Level, name: &str, message: String) {
+        self.master.report(&Report { level, name: name.to_owned(), message });
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionReset
+    )
+}
