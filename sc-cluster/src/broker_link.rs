@@ -57,11 +57,6 @@ impl BrokerLink {
         self.more
     }
 
-    /// Whether the kernel would take bytes, as far as is known.
-    pub(crate) fn is_writable(&self) -> bool {
-        self.writable
-    }
-
     /// Reads until there is nothing, or the budget is used up. `sink` ends it with an error.
     pub(crate) fn read<E>(
         &mut self,
@@ -149,7 +144,7 @@ mod tests {
         for part in all.chunks(100_000) {
             a.write(&Bytes::copy_from_slice(part)).unwrap();
         }
-        assert!(a.queued() > 0 && !a.is_writable());
+        assert!(a.queued() > 0 && !a.writable);
         let mut got = Vec::new();
         let mut scratch = vec![0; 64 * 1024];
         while got.len() < all.len() {

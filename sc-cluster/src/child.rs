@@ -42,8 +42,8 @@ pub(crate) enum Order {
     Link(u32, OwnedFd),
     /// End.
     Terminate,
-    /// Text for the application.
-    Message(String),
+    /// JSON for the application.
+    Message(#[expect(dead_code, reason = "handlers of messages from the master are on their way")] String),
 }
 
 /// A child's end of its control channel.

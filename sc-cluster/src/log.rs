@@ -41,12 +41,6 @@ pub(crate) struct Report {
     pub(crate) name: Option<String>,
 }
 
-impl Report {
-    pub(crate) fn new(level: Severity, text: impl Into<String>) -> Self {
-        Self { level, text: text.into(), name: None }
-    }
-}
-
 /// Sends this process' `tracing` events to standard error, unless the application has set up its own log.
 pub(crate) fn init(log_level: u8, origin: &str) {
     let filter = match log_level {
@@ -157,7 +151,7 @@ mod tests {
 
     #[test]
     fn reports_are_json_with_few_members() {
-        let report = Report::new(Severity::Warning, "slow");
+        let report = Report { level: Severity::Warning, text: "slow".to_owned(), name: None };
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(json, r#"{"level":"warning","text":"slow"}"#);
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);

@@ -114,6 +114,7 @@ impl Net {
         self.conns.len() - self.dead.len() - self.free.len()
     }
 
+    #[expect(dead_code, reason = "for the status, which the master will ask for")]
     pub(crate) fn counters(&self) -> NetCounters {
         self.counters
     }
@@ -287,13 +288,6 @@ impl Net {
             if conn.pending.is_none() && conn.backlog.is_none() {
                 self.drop_conn(slot);
             }
-        }
-    }
-
-    /// Drops everything that is left.
-    pub(crate) fn drop_all(&mut self) {
-        for slot in 0..self.conns.capacity() as u32 {
-            self.abort(slot);
         }
     }
 

@@ -15,7 +15,7 @@ use sc_server::{Level, Output, Report, TicketId, Time};
 
 use crate::brain::Brain;
 use crate::broker_link::{BrokerLink, ReadEnd};
-use crate::child::{BEAT, Ended, Master, Order};
+use crate::child::{Ended, Master, Order};
 use crate::control::ControlLink;
 use crate::event_loop::{Clock, EVENTS_MAX, SCRATCH_LEN, Source, earlier, wait};
 use crate::net::{Edge, Net, NetConfig};

@@ -31,12 +31,6 @@ impl Signals {
         Ok(Self(v1_0::Signals::new([SIGTERM, SIGINT, SIGUSR2, SIGCHLD])?))
     }
 
-    /// Catches SIGTERM in a child, which asks this one process to end like the master's `Terminate`: service managers send it
-    /// to every process of a service.
-    pub(crate) fn of_child() -> io::Result<Self> {
-        Ok(Self(v1_0::Signals::new([SIGTERM])?))
-    }
-
     /// What came since the last call.
     pub(crate) fn pending(&mut self) -> impl Iterator<Item = Caught> + '_ {
         self.0.pending().filter_map(|signal| match signal {

@@ -1,6 +1,6 @@
 //! A supervisor with pretended processes and a clock that only moves when it is told to.
 
-#![allow(dead_code)] // each test file uses its part
+#![allow(dead_code, unreachable_pub, missing_debug_implementations, reason = "each test binary uses its part")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
