@@ -1,6 +1,7 @@
 //! A supervisor with pretended processes and a clock that only moves when it is told to.
 
 #![allow(dead_code, unreachable_pub, missing_debug_implementations, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test rig may fail")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
