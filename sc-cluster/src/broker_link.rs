@@ -129,6 +129,11 @@ mod tests {
 
     use super::*;
 
+    fn keep(got: &mut Vec<u8>, data: &[u8]) -> Result<(), Infallible> {
+        got.extend_from_slice(data);
+        Ok(())
+    }
+
     fn pair(poll: &Poll) -> (BrokerLink, BrokerLink) {
         let (a, b) = crate::sys::fd_pass::stream_pair().unwrap();
         let link = |fd, number| BrokerLink::new(fd, Source::Link(number), poll.registry()).unwrap();
@@ -156,7 +161,7 @@ mod tests {
                         a.flush().unwrap();
                     }
                     _ if b.note(event) => loop {
-                        let end = b.read(&mut scratch, |data| Ok::<_, Infallible>(got.extend_from_slice(data)));
+                        let end = b.read(&mut scratch, |data| keep(&mut got, data));
                         if end == Ok(ReadEnd::Drained) {
                             break;
                         }
@@ -181,7 +186,7 @@ mod tests {
         poll.poll(&mut events, None).unwrap();
         for event in &events {
             if Source::from_token(event.token()) == Source::Link(1) && b.note(event) {
-                let end = b.read(&mut scratch, |data| Ok::<_, Infallible>(got.extend_from_slice(data)));
+                let end = b.read(&mut scratch, |data| keep(&mut got, data));
                 assert_eq!(end, Ok(ReadEnd::Closed));
             }
         }
