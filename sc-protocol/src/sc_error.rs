@@ -42,7 +42,12 @@ enum Repr {
     /// What no [`Value`] can hold (deeper than 127 levels, or with a lone surrogate), or an object of more members than
     /// any error has, which a peer could make us compare pair by pair: kept as it came.
     Raw { raw: String, name: Option<String>, message: String },
+    /// An `InternalError` with what is not to leave this process.
+    Internal { cause: String },
 }
+
+/// Name and message of an error whose cause is nobody else's business.
+const INTERNAL: (&str, &str) = ("InternalError", "Internal server error");
 
 impl ScError {
     /// An error with a class name and a message, like SocketCluster's own.
@@ -61,6 +66,21 @@ impl ScError {
     #[must_use]
     pub fn text(text: impl Into<String>) -> Self {
         Self(Box::new(Repr::Text(text.into())))
+    }
+
+    /// An `InternalError` that keeps its cause for the log: the peer gets name and message only.
+    #[must_use]
+    pub fn internal_because(cause: impl fmt::Display) -> Self {
+        Self(Box::new(Repr::Internal { cause: cause.to_string() }))
+    }
+
+    /// What [`internal_because`](Self::internal_because) was given.
+    #[must_use]
+    pub fn cause(&self) -> Option<&str> {
+        match &*self.0 {
+            Repr::Internal { cause } => Some(cause),
+            _ => None,
+        }
     }
 
     /// Any JSON value; a string or an object gives the same as [`text`](Self::text) or the object's members.
@@ -113,6 +133,7 @@ impl ScError {
             Repr::Text(text) => json::write_string(out, text),
             Repr::Json(value) => write_value(out, value),
             Repr::Raw { raw, .. } => out.put_slice(raw.as_bytes()),
+            Repr::Internal { .. } => Self::internal().write(out),
             Repr::Object { name, message, props } => {
                 let mut separator = b'{';
                 let mut key = |out: &mut BytesMut, key: &str| {
@@ -154,6 +175,7 @@ impl ScError {
         match &*self.0 {
             Repr::Object { name, .. } => name.as_deref(),
             Repr::Raw { name, .. } => name.as_deref(),
+            Repr::Internal { .. } => Some(INTERNAL.0),
             Repr::Text(_) | Repr::Json(_) => None,
         }
     }
@@ -164,6 +186,7 @@ impl ScError {
         match &*self.0 {
             Repr::Object { message, .. } => message.as_deref().unwrap_or_default(),
             Repr::Raw { message, .. } => message,
+            Repr::Internal { .. } => INTERNAL.1,
             Repr::Text(text) => text,
             Repr::Json(_) => "",
         }
@@ -196,6 +219,7 @@ impl ScError {
             Repr::Raw { name, message, .. } => {
                 self = Self::object(name.clone().map(Cow::Owned), Some(Cow::Owned(message.clone())));
             }
+            Repr::Internal { .. } => self = Self::internal(),
             Repr::Text(text) => self = Self::message_only(text.clone()),
             Repr::Json(_) => self = Self::object(None, None),
         }

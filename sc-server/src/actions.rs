@@ -71,7 +71,8 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             }
         }
         let routes = Arc::clone(&self.routes);
-        let Some(handler) = routes.events.get(request.event.as_ref()) else { return };
+        let handler = routes.events.get(request.event.as_ref()).or(routes.other_events.as_ref());
+        let Some(handler) = handler else { return };
         let Emit { socket, event, data, auth, expired } = request;
         let name = event.clone();
         let request = Request { socket, event, data, wants_ack: cid.is_some(), auth, expired };
@@ -91,7 +92,10 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
                 let want = want.map(Cid::into_owned);
                 self.park(ticket.id, Parked::Answer { socket: id, want, event: event.into() });
             }
-            Err(error) => self.core.respond(id, want.as_ref(), Err(&error)),
+            Err(error) => {
+                self.core.report_cause(event, &error);
+                self.core.respond(id, want.as_ref(), Err(&error));
+            }
         }
         self.apply_after();
     }
@@ -308,6 +312,7 @@ impl<S, P> Core<S, P> {
         match block {
             Block::Silent => ScError::silent(stage, version),
             Block::Error(error) => {
+                self.report_cause(stage, &error);
                 if self.config.middleware_emit_warnings {
                     let name = error.name().unwrap_or("Error").to_owned();
                     self.report(
@@ -318,6 +323,16 @@ impl<S, P> Core<S, P> {
                 }
                 error
             }
+        }
+    }
+}
+
+impl<S, P> Core<S, P> {
+    /// What a client is not told about an `InternalError`.
+    fn report_cause(&mut self, place: &str, error: &ScError) {
+        if let Some(cause) = error.cause() {
+            let message = format!("{place}: {cause}");
+            self.report(crate::Level::Error, "InternalError", message);
         }
     }
 }

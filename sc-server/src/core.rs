@@ -62,15 +62,17 @@ pub(crate) struct Core<S, P> {
     pub(crate) spare: Vec<Vec<u32>>,
     pub(crate) scratch: BytesMut,
     pub(crate) entropy: Box<dyn Entropy + Send>,
-    pub(crate) auth: Box<dyn AuthEngine + Send>,
+    pub(crate) auth: Box<dyn AuthEngine>,
     pub(crate) counters: Counters,
     pub(crate) sequence: u32,
+    /// Stands for the state of a socket that is gone.
+    pub(crate) lost_session: Option<P>,
 }
 
 impl<S, P> Core<S, P> {
     pub(crate) fn new(
         config: Config,
-        auth: Box<dyn AuthEngine + Send>,
+        auth: Box<dyn AuthEngine>,
         mut entropy: Box<dyn Entropy + Send>,
         at: Time,
     ) -> Self {
@@ -97,6 +99,7 @@ impl<S, P> Core<S, P> {
             auth,
             counters: Counters::default(),
             sequence: 0,
+            lost_session: None,
             config,
         }
     }

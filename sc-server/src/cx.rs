@@ -5,15 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-
-use sc_auth::Claims;
+use sc_auth::{AuthEngine, Claims};
 use sc_protocol::ScError;
 use sc_protocol::packet::{Version, write};
 
 use crate::auth_flow::Auth;
 use crate::core::{After, Core};
-use crate::data::{Data, to_json};
+use crate::data::{Data, Payload, to_json};
 use crate::engine::Engine;
 use crate::middleware::Token;
 use crate::output::{Counters, Level, Output, TicketId};
@@ -86,7 +84,7 @@ impl<'a, S, P> Cx<'a, S, P> {
     }
 
     /// The address that a socket's connection comes from.
-    pub fn remote(&self, socket: SocketId) -> Option<IpAddr> {
+    pub fn remote_address(&self, socket: SocketId) -> Option<IpAddr> {
         self.core.socket(socket)?.remote
     }
 
@@ -100,21 +98,21 @@ impl<'a, S, P> Cx<'a, S, P> {
         self.core.socket(socket).map(Socket::version)
     }
 
-    /// A socket's own state. `None` when the socket is gone.
-    pub fn session(&mut self, socket: SocketId) -> Option<&mut P> {
-        self.core.socket_mut(socket).map(|socket| &mut socket.session)
-    }
-
-    /// Emits an event to a socket. Error: the data cannot be written as JSON.
-    pub fn emit(&mut self, socket: SocketId, event: &str, data: &(impl Serialize + ?Sized)) -> Result<(), ScError> {
-        let data = to_json(data)?;
-        self.core.send(socket, |out| write::event(out, event, Some(&data), None));
-        Ok(())
+    /// Emits an event to a socket. Data that cannot be written as JSON (a map whose keys are no strings) is an error in the
+    /// program: it is reported, and nothing is sent.
+    pub fn emit(&mut self, socket: SocketId, event: &str, data: &(impl Payload + ?Sized)) {
+        match data.to_json() {
+            Ok(data) => self.core.send(socket, |out| write::event(out, event, data.as_deref(), None)),
+            Err(error) => {
+                let message = format!("{event} was not emitted: {}", error.message());
+                self.core.report(Level::Error, "InvalidArgumentsError", message);
+            }
+        }
     }
 
     /// Emits an event without data.
     pub fn emit_empty(&mut self, socket: SocketId, event: &str) {
-        self.core.send(socket, |out| write::event(out, event, None, None));
+        self.emit(socket, event, &Data::absent());
     }
 
     /// Sends a text message that is no packet.
@@ -124,9 +122,9 @@ impl<'a, S, P> Cx<'a, S, P> {
 
     /// Publishes to a channel, past the `publish_in` middleware. Error: the data cannot be written, or the publish cannot
     /// be taken (a `BrokerError`: too many wait already).
-    pub fn publish(&mut self, channel: &str, data: &(impl Serialize + ?Sized)) -> Result<(), ScError> {
-        let data = to_json(data)?;
-        self.core.publish_from_application(channel, Some(&data), None)
+    pub fn publish(&mut self, channel: &str, data: &(impl Payload + ?Sized)) -> Result<(), ScError> {
+        let data = data.to_json()?;
+        self.core.publish_from_application(channel, data.as_deref(), None)
     }
 
     /// The channels that a socket is subscribed to, sorted.
@@ -150,7 +148,7 @@ impl<'a, S, P> Cx<'a, S, P> {
     pub fn set_auth_token(
         &mut self,
         socket: SocketId,
-        claims: &(impl Serialize + ?Sized),
+        claims: &(impl Payload + ?Sized),
         expires_in: Option<u64>,
     ) -> Result<(), ScError> {
         let mut claims: Claims = Data::of(claims)?.get()?;
@@ -168,6 +166,12 @@ impl<'a, S, P> Cx<'a, S, P> {
         let token = to_json(&signed)?;
         self.core.send(socket, |out| write::event(out, "#setAuthToken", Some(&format!("{{\"token\":{token}}}")), None));
         Ok(())
+    }
+
+    /// Signs and verifies with another engine, or other keys, from now on: SC's `setAuthEngine`. Sockets that are logged in
+    /// stay so. It holds for this worker; the others are to be told as well.
+    pub fn set_auth_engine(&mut self, engine: Box<dyn AuthEngine>) {
+        self.core.auth = engine;
     }
 
     /// Logs a socket out; the client throws its token away.
@@ -209,6 +213,21 @@ impl<'a, S, P> Cx<'a, S, P> {
     }
 }
 
+impl<S, P: Default> Cx<'_, S, P> {
+    /// A socket's own state. That of a socket that is gone is a fresh one, which nobody will see again.
+    pub fn session(&mut self, socket: SocketId) -> &mut P {
+        let Core { sockets, lost_session, .. } = &mut *self.core;
+        let socket = sockets
+            .get_mut(socket.slot as usize)
+            .and_then(Option::as_mut)
+            .filter(|found| found.generation == socket.generation);
+        match socket {
+            Some(socket) => &mut socket.session,
+            None => lost_session.insert(P::default()),
+        }
+    }
+}
+
 impl<S: 'static, P: 'static> Cx<'_, S, P> {
     /// Runs `job` on another thread and `then` with its result here. Return the ticket from the handler, and the answer
     /// or verdict is what `then` gives. A job that takes longer than `ackTimeout` resolves to a `TimeoutError`.
@@ -242,12 +261,12 @@ impl<S: 'static, P: 'static> Cx<'_, S, P> {
         &mut self,
         socket: SocketId,
         event: &str,
-        data: &(impl Serialize + ?Sized),
+        data: &(impl Payload + ?Sized),
         then: impl FnOnce(&mut S, &mut Cx<'_, S, P>, Result<Data<'static>, ScError>) -> R + Send + 'static,
     ) -> Ticket<R> {
         let id = self.core.tickets.reserve();
         let max = self.core.config.pending_acks_max;
-        let sent = to_json(data).and_then(|json| {
+        let sent = data.to_json().and_then(|json| {
             let gone = || ScError::new("BadConnectionError", "The socket is closed");
             let peer = self.core.socket_mut(socket).filter(|socket| socket.is_live()).ok_or_else(gone)?;
             let full = |_| ScError::resource_limit("Too many acks are awaited from this socket");
@@ -260,7 +279,7 @@ impl<S: 'static, P: 'static> Cx<'_, S, P> {
         let timer = self.core.later(self.core.config.ack_timeout, Timer::Ticket(id));
         self.core.tickets.insert(id, awaits, Some(timer), erase(then));
         match sent {
-            Ok((cid, json)) => self.core.send(socket, |out| write::event(out, event, Some(&json), Some(cid))),
+            Ok((cid, json)) => self.core.send(socket, |out| write::event(out, event, json.as_deref(), Some(cid))),
             Err(error) => self.core.tasks.push_back(crate::core::Task::Answered(id, Err(error))),
         }
         Ticket::new(id)
@@ -270,13 +289,14 @@ impl<S: 'static, P: 'static> Cx<'_, S, P> {
     pub fn publish_then<R: Outcome>(
         &mut self,
         channel: &str,
-        data: &(impl Serialize + ?Sized),
+        data: &(impl Payload + ?Sized),
         then: impl FnOnce(&mut S, &mut Cx<'_, S, P>, Result<(), ScError>) -> R + Send + 'static,
     ) -> Ticket<R> {
         let id = self.core.tickets.reserve();
         let timer = self.core.later(self.core.config.ack_timeout, Timer::Ticket(id));
         self.core.tickets.insert(id, Awaits::Publish, Some(timer), erase(then));
-        let sent = to_json(data).and_then(|json| self.core.publish_from_application(channel, Some(&json), Some(id)));
+        let sent =
+            data.to_json().and_then(|json| self.core.publish_from_application(channel, json.as_deref(), Some(id)));
         if let Err(error) = sent {
             self.core.tasks.push_back(crate::core::Task::Published(id, Err(error)));
         }

@@ -38,8 +38,8 @@ impl<'a> Data<'a> {
     }
 
     /// Data from any value that serde can write. Error: the value's own serialisation error, as an `InvalidArgumentsError`.
-    pub fn of(value: &(impl Serialize + ?Sized)) -> Result<Data<'static>, ScError> {
-        Ok(Data(Some(Cow::Owned(to_json(value)?))))
+    pub fn of(value: &(impl Payload + ?Sized)) -> Result<Data<'static>, ScError> {
+        Ok(Data(value.to_json()?.map(|json| Cow::Owned(json.into_owned()))))
     }
 
     /// The JSON text as it came; `None` when absent.
@@ -54,14 +54,52 @@ impl<'a> Data<'a> {
     }
 
     /// Puts another value in its place.
-    pub fn set(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), ScError> {
-        self.0 = Some(Cow::Owned(to_json(value)?));
+    pub fn set(&mut self, value: &(impl Payload + ?Sized)) -> Result<(), ScError> {
+        *self = Data::of(value)?;
         Ok(())
     }
 
     /// The same data, owned.
     pub fn into_owned(self) -> Data<'static> {
         Data(self.0.map(|json| Cow::Owned(json.into_owned())))
+    }
+}
+
+/// What can be sent as data: everything that serde can write, and [`Data`] itself, which is passed on as it came.
+///
+/// ```
+/// use sc_server::{Data, Payload};
+///
+/// fn sent(payload: impl Payload) -> Option<String> {
+///     Data::of(&payload).unwrap().json().map(str::to_owned)
+/// }
+/// assert_eq!(sent(vec![1, 2]).as_deref(), Some("[1,2]"));
+/// assert_eq!(sent(()).as_deref(), Some("null"));
+/// assert_eq!(sent(Data::from_json("[1,  2]")).as_deref(), Some("[1,  2]"));
+/// assert_eq!(sent(Data::absent()), None);
+/// ```
+pub trait Payload: sealed::Sealed {}
+
+impl<T: sealed::Sealed + ?Sized> Payload for T {}
+
+mod sealed {
+    use super::{Cow, Data, ScError, Serialize, to_json};
+
+    pub trait Sealed {
+        /// The JSON text; `None` for no data at all.
+        fn to_json(&self) -> Result<Option<Cow<'_, str>>, ScError>;
+    }
+
+    impl<T: Serialize + ?Sized> Sealed for T {
+        fn to_json(&self) -> Result<Option<Cow<'_, str>>, ScError> {
+            to_json(self).map(|json| Some(Cow::Owned(json)))
+        }
+    }
+
+    impl Sealed for Data<'_> {
+        fn to_json(&self) -> Result<Option<Cow<'_, str>>, ScError> {
+            Ok(self.json().map(Cow::Borrowed))
+        }
     }
 }
 

@@ -41,16 +41,18 @@ impl<S, P> std::fmt::Debug for Engine<S, P> {
 }
 
 impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
-    /// An engine for an application. Its `on_start` handlers have run when it returns.
+    /// An engine for an application. Its `on_start` handlers have run when it returns. `auth` is not used if the
+    /// application brings its own engine.
     pub fn new(
         worker: Worker<S, P>,
         config: Config,
-        auth: Box<dyn AuthEngine + Send>,
+        auth: Box<dyn AuthEngine>,
         entropy: Box<dyn Entropy + Send>,
         at: Time,
     ) -> Self {
-        let (state, routes) = worker.into_parts();
-        let mut engine = Self { state, routes, core: Core::new(config, auth, entropy, at), spare: None };
+        let Worker { state, routes, auth: own_auth } = worker;
+        let core = Core::new(config, own_auth.unwrap_or(auth), entropy, at);
+        let mut engine = Self { state, routes: Arc::new(routes), core, spare: None };
         let routes = Arc::clone(&engine.routes);
         for start in &routes.start {
             engine.guard(None, "on_start", |state, core| start(state, &mut Cx::new(core)));

@@ -23,14 +23,14 @@ mod worker;
 
 pub use config::Config;
 pub use cx::Cx;
-pub use data::Data;
+pub use data::{Data, Payload};
 pub use engine::Engine;
 pub use middleware::{
     Authenticate, Disconnect, Emit, Handshake, HandshakeSc, PublishIn, PublishOut, Request, Subscribe, Token,
 };
 pub use origin::Origins;
 pub use output::{Counters, Job, Level, Output, Report, TicketId, Time};
-pub use reply::{Answer, Block, Outcome, Pass, Reply, Ticket, Verdict};
+pub use reply::{Answer, Block, Internal, Outcome, Pass, Reply, Ticket, Verdict};
 pub use sc_protocol::ScError;
 pub use socket::SocketId;
 pub use worker::{RawMessage, Worker};

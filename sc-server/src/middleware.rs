@@ -12,15 +12,16 @@
 //! | [`PublishOut`] | a publish about to go to one subscriber | `publishOut` | `publishOut` |
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde_json::Value;
 
 use sc_auth::Claims;
 use sc_protocol::ScError;
 
-use crate::data::Data;
+use crate::data::{Data, Payload};
 use crate::socket::SocketId;
 
 /// The claims of a socket's token, shared with whoever looks at them.
@@ -148,12 +149,20 @@ pub struct PublishOut<'r> {
     pub data: &'r Data<'r>,
     /// The claims of the receiving socket's token, if it has one.
     pub auth: Option<Token>,
+    pub(crate) parsed: &'r OnceCell<Value>,
     pub(crate) replacement: Option<Data<'static>>,
 }
 
 impl PublishOut<'_> {
-    /// Sends something else to this receiver. It gets a frame of its own; all others share one.
-    pub fn replace(&mut self, data: &(impl Serialize + ?Sized)) -> Result<(), ScError> {
+    /// What was published as a [`Value`]. It is parsed once, by whoever asks first, for all receivers of this worker. Absent
+    /// data, and data nested too deep for a `Value`, are `null`.
+    pub fn value(&self) -> &Value {
+        self.parsed.get_or_init(|| self.data.get().unwrap_or_default())
+    }
+
+    /// Sends something else to this receiver. It gets a frame of its own; all others share one. Filters behind this one
+    /// still see what was published.
+    pub fn replace(&mut self, data: &(impl Payload + ?Sized)) -> Result<(), ScError> {
         self.replacement = Some(Data::of(data)?);
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Subscriptions, publishes and their fan-out.
 
+use std::cell::OnceCell;
+
 use bytes::Bytes;
 
 use sc_broker::ExchangeEvent;
@@ -250,9 +252,10 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         let Some(entry) = self.core.channels.get(channel) else { return };
         let (name, receivers) = (std::sync::Arc::clone(&entry.name), entry.subscribers.clone());
         let mut slots = self.core.recipients();
+        let parsed = OnceCell::new();
         for slot in receivers {
             let Some(socket) = self.core.id_of(slot) else { continue };
-            match self.publish_out(socket, &name, data) {
+            match self.publish_out(socket, &name, data, &parsed) {
                 Err(_) => self.core.counters.blocked_total += 1,
                 Ok(None) => slots.push(slot),
                 Ok(Some(replacement)) => {
@@ -272,10 +275,11 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         socket: SocketId,
         channel: &str,
         data: &Data<'_>,
+        parsed: &OnceCell<serde_json::Value>,
     ) -> Result<Option<Data<'static>>, Block> {
         let routes = std::sync::Arc::clone(&self.routes);
         let auth = self.core.token(socket);
-        let mut request = PublishOut { socket, channel, data, auth, replacement: None };
+        let mut request = PublishOut { socket, channel, data, auth, parsed, replacement: None };
         for filter in &routes.publish_out {
             self.guard(Some(socket), "publish_out", |state, core| filter(state, &mut Cx::new(core), &mut request))
                 .unwrap_or(Err(Block::Silent))?;

@@ -3,11 +3,9 @@
 use std::borrow::Cow;
 use std::marker::PhantomData;
 
-use serde::Serialize;
-
 use sc_protocol::ScError;
 
-use crate::data::to_json;
+use crate::data::{Data, Payload};
 use crate::output::TicketId;
 
 /// What an event handler returns: the ack, or the error in its place. SC's `respond(err, data)`.
@@ -30,9 +28,13 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// An ack with a value as data. Error: the value cannot be written as JSON.
-    pub fn data(value: impl Serialize) -> Answer {
-        Ok(Self::Json(to_json(&value)?))
+    /// An ack with a value as data; [`Data`] is sent as it came, absent data as an ack without any. Error: the value
+    /// cannot be written as JSON.
+    pub fn data(value: impl Payload) -> Answer {
+        Ok(match Data::of(&value)?.json() {
+            Some(json) => Self::Json(json.to_owned()),
+            None => Self::Empty,
+        })
     }
 }
 
@@ -102,6 +104,45 @@ impl From<Ticket<Answer>> for Reply {
 impl From<Ticket<Verdict>> for Pass {
     fn from(ticket: Ticket<Verdict>) -> Self {
         Self::Later(ticket)
+    }
+}
+
+/// So that a handler can end with `cx.later(…).into()`.
+impl From<Ticket<Self>> for Answer {
+    fn from(ticket: Ticket<Self>) -> Self {
+        Ok(Reply::Later(ticket))
+    }
+}
+
+/// So that middleware can end with `cx.later(…).into()`.
+impl From<Ticket<Self>> for Verdict {
+    fn from(ticket: Ticket<Self>) -> Self {
+        Ok(Pass::Later(ticket))
+    }
+}
+
+/// Errors that are nobody's business but the operator's: `database.find(id).internal()?`.
+///
+/// There is no way for another error to become an [`ScError`] by itself, for its message would go to the client.
+///
+/// ```
+/// use sc_server::{Internal, ScError};
+///
+/// fn load() -> Result<u32, ScError> {
+///     "secret".parse::<u32>().internal()
+/// }
+/// let error = load().unwrap_err();
+/// assert_eq!(error.to_json(), r#"{"message":"Internal server error","name":"InternalError"}"#);
+/// assert_eq!(error.cause(), Some("invalid digit found in string"));
+/// ```
+pub trait Internal<T> {
+    /// The value, or an `InternalError` for the client and the cause for the log.
+    fn internal(self) -> Result<T, ScError>;
+}
+
+impl<T, E: std::fmt::Display> Internal<T> for Result<T, E> {
+    fn internal(self) -> Result<T, ScError> {
+        self.map_err(ScError::internal_because)
     }
 }
 

@@ -1,8 +1,8 @@
 //! What an application is: a state and the routes to its handlers.
 
-use std::sync::Arc;
-
 use hashbrown::HashMap;
+
+use sc_auth::AuthEngine;
 
 use crate::cx::Cx;
 use crate::middleware::{
@@ -47,6 +47,7 @@ pub(crate) struct Routes<S, P> {
     pub(crate) disconnection: Disconnection<S, P>,
     pub(crate) raw: Raw<S, P>,
     pub(crate) events: HashMap<Box<str>, Handler<S, P>, foldhash::fast::FixedState>,
+    pub(crate) other_events: Option<Handler<S, P>>,
 }
 
 /// An application: its state `S`, the same for all sockets of the worker, and what it does with what clients send. `P` is
@@ -73,6 +74,7 @@ pub(crate) struct Routes<S, P> {
 pub struct Worker<S, P = ()> {
     pub(crate) state: S,
     pub(crate) routes: Routes<S, P>,
+    pub(crate) auth: Option<Box<dyn AuthEngine>>,
 }
 
 impl<S: std::fmt::Debug, P> std::fmt::Debug for Worker<S, P> {
@@ -95,12 +97,10 @@ impl<S: Send + 'static> Worker<S> {
     /// ```
     /// use sc_server::{Reply, Worker};
     ///
-    /// let worker = Worker::with_sessions::<u32>(()).on("count", |(), cx, request| match cx.session(request.socket) {
-    ///     Some(count) => {
-    ///         *count += 1;
-    ///         Reply::data(*count)
-    ///     }
-    ///     None => Ok(Reply::Never),
+    /// let worker = Worker::with_sessions::<u32>(()).on("count", |(), cx, request| {
+    ///     let count = cx.session(request.socket);
+    ///     *count += 1;
+    ///     Reply::data(*count)
     /// });
     /// # let _ = worker;
     /// ```
@@ -118,8 +118,9 @@ impl<S: Send + 'static> Worker<S> {
             disconnection: Vec::new(),
             raw: Vec::new(),
             events: HashMap::default(),
+            other_events: None,
         };
-        Worker { state, routes }
+        Worker { state, routes, auth: None }
     }
 }
 
@@ -228,7 +229,19 @@ impl<S: Send + 'static, P: Default + Send + 'static> Worker<S, P> {
         self
     }
 
-    pub(crate) fn into_parts(self) -> (S, Arc<Routes<S, P>>) {
-        (self.state, Arc::new(self.routes))
+    /// The handler of every event that has none of its own.
+    pub fn on_other(
+        mut self,
+        f: impl Fn(&mut S, &mut Cx<'_, S, P>, Request<'_>) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        self.routes.other_events = Some(Box::new(f));
+        self
+    }
+
+    /// Signs and verifies tokens with an engine of the application's own, in place of the one that the options describe:
+    /// SC's `setAuthEngine`.
+    pub fn auth_engine(mut self, engine: impl AuthEngine + 'static) -> Self {
+        self.auth = Some(Box::new(engine));
+        self
     }
 }

@@ -193,15 +193,12 @@ fn filters_see_every_receiver() {
     let mut rig = Rig::new(1, 1, Config::default(), |_| {
         Worker::with_sessions::<u32>(())
             .on("number", |(), cx, request| {
-                let number = request.data()?;
-                if let Some(session) = cx.session(request.socket) {
-                    *session = number;
-                }
+                *cx.session(request.socket) = request.data()?;
                 Ok(Reply::Empty)
             })
-            .publish_out(|(), cx, request| match cx.session(request.socket).copied() {
-                Some(1) => Err(Block::silent()),
-                Some(2) => Ok(request.replace("for two")?),
+            .publish_out(|(), cx, request| match *cx.session(request.socket) {
+                1 => Err(Block::silent()),
+                2 => Ok(request.replace("for two")?),
                 _ => Ok(()),
             })
     });

@@ -10,7 +10,7 @@ impl ScError {
     /// What a peer learns of an error that is none of its business.
     #[must_use]
     pub fn internal() -> Self {
-        Self::new("InternalError", "Internal server error")
+        Self::new(super::INTERNAL.0, super::INTERNAL.1)
     }
 
     /// `TimeoutError`: the peer has not answered `event` within the ack timeout.

@@ -16,11 +16,10 @@ pub(crate) fn worker(start: &WorkerStart) -> Worker<u64> {
     Worker::new(0)
         .on_connection(move |_count, cx, socket| {
             let whoami = json!({ "worker": cx.worker_id(), "pid": cx.pid(), "workers": workers, "brokers": brokers });
-            // Plain JSON can always be written.
-            let _ = cx.emit(socket, "whoami", &whoami);
+            cx.emit(socket, "whoami", &whoami);
             cx.every(socket, Duration::from_secs(1), |_count, cx, socket| {
                 let rand = cx.random() % 5;
-                let _ = cx.emit(socket, "rand", &json!({ "rand": rand }));
+                cx.emit(socket, "rand", &json!({ "rand": rand }));
             });
         })
         .on("sampleClientEvent", |count, cx, _request| {
