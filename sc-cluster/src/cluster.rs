@@ -17,6 +17,19 @@ const INIT_PATIENCE_MS: u32 = 10_000;
 /// The main part of a worker.
 type WorkerMain = Box<dyn Fn(ControlLink, Init, &Arc<Pages>) -> ExitCode>;
 
+/// What is to be done in the master once all workers serve.
+pub(crate) type ReadyHook = Box<dyn FnOnce(&ClusterReady)>;
+
+/// A cluster whose workers all accept connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClusterReady {
+    /// The master's process id: to end the cluster, send SIGTERM there.
+    pub pid: u32,
+    /// The port it listens on, also where the options say 0.
+    pub port: u16,
+}
+
 /// A cluster: a master, which accepts connections, workers, which serve them, and brokers, which carry messages between workers.
 ///
 /// Each process is this program again, so `main` runs in all of them, and [`Cluster::run`] finds out which one this is.
@@ -41,20 +54,21 @@ pub struct Cluster {
     options: Result<Options, InvalidOptionsError>,
     pages: Pages,
     worker: Option<WorkerMain>,
+    ready: Option<ReadyHook>,
 }
 
 impl Cluster {
     /// A cluster with these options.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self { options: Ok(options), pages: Pages::new(), worker: None }
+        Self { options: Ok(options), pages: Pages::new(), worker: None, ready: None }
     }
 
     /// A cluster with the defaults, as the environment changes them ([`Options::from_env`]). What is wrong with the environment
     /// is said by [`run`](Self::run).
     #[must_use]
     pub fn from_env() -> Self {
-        Self { options: Options::from_env(), pages: Pages::new(), worker: None }
+        Self { options: Options::from_env(), pages: Pages::new(), worker: None, ready: None }
     }
 
     /// The web pages that the workers serve beside WebSockets; those given before are forgotten.
@@ -86,6 +100,13 @@ impl Cluster {
         self
     }
 
+    /// Runs once, in the master, when every worker accepts connections: SC's `ready` event.
+    #[must_use]
+    pub fn on_ready(mut self, hook: impl FnOnce(&ClusterReady) + 'static) -> Self {
+        self.ready = Some(Box::new(hook));
+        self
+    }
+
     /// Runs this process' part of the cluster until its end, and answers the exit code for `main`.
     ///
     /// The master answers 0 when it was asked to end (SIGTERM, SIGINT), 1 when it could not start, and 128 and the
@@ -108,7 +129,8 @@ impl Cluster {
     fn run_master(self) -> ExitCode {
         let log_level = self.options.as_ref().map_or(1, |options| options.log_level);
         log::init(log_level, "");
-        match self.options.map_err(Into::into).and_then(master::run) {
+        let ready = self.ready;
+        match self.options.map_err(Into::into).and_then(|options| master::run(options, ready)) {
             Ok(code) => ExitCode::from(code),
             Err(error) => {
                 log::fatal(error);

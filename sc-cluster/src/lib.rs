@@ -30,19 +30,22 @@ mod worker_proc;
 #[cfg(test)]
 mod worker_tests;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, ClusterReady};
 pub use control::Role;
 pub use options::{
     DURATION_MS_MAX, InvalidOptionsError, Options, PAYLOAD_MAX, PAYLOAD_MIN, PROCESSES_MAX, ProtocolVersion,
 };
 pub use pages::Pages;
 pub use roles::{IntoWorker, WorkerStart};
+pub use sc_auth as auth;
 pub use sc_server as server;
 pub use schedule::SchedulingPolicy;
 
 /// What an application names most: `use sc_cluster::prelude::*;`.
 pub mod prelude {
-    pub use sc_server::{Answer, Block, Cx, Data, Pass, Reply, ScError, SocketId, Ticket, Verdict, Worker};
+    pub use sc_server::{
+        Answer, Block, Cx, Data, Internal, Pass, RawMessage, Reply, Request, ScError, SocketId, Ticket, Verdict, Worker,
+    };
 
     pub use crate::{Cluster, Options, Pages, WorkerStart};
 }

@@ -14,6 +14,7 @@ use sc_protocol::ipc::Control;
 use slab::Slab;
 
 use crate::{
+    cluster::{ClusterReady, ReadyHook},
     control::{ControlLink, Init, Received, Role},
     log,
     options::Options,
@@ -56,7 +57,7 @@ pub(crate) enum StartError {
 }
 
 /// Runs the cluster until it ends; answers the exit code.
-pub(crate) fn run(mut options: Options) -> Result<u8, StartError> {
+pub(crate) fn run(mut options: Options, ready: Option<ReadyHook>) -> Result<u8, StartError> {
     for oddity in options.validate()? {
         log::warning(oddity);
     }
@@ -92,6 +93,7 @@ pub(crate) fn run(mut options: Options) -> Result<u8, StartError> {
         processes: BTreeMap::new(),
         is_paused: true,
         may_accept: false,
+        ready,
         exit: None,
     };
     master.register()?;
@@ -112,6 +114,8 @@ struct Master {
     is_paused: bool,
     /// The listener may have more connections; no edge will tell so again.
     may_accept: bool,
+    /// What the application wants done when the cluster is ready.
+    ready: Option<ReadyHook>,
     exit: Option<u8>,
 }
 
@@ -432,9 +436,14 @@ impl Master {
         }
     }
 
-    fn tell(&self, event: &ClusterEvent) {
+    fn tell(&mut self, event: &ClusterEvent) {
         match event {
-            ClusterEvent::Ready => log::active(&self.active_line()),
+            ClusterEvent::Ready => {
+                log::active(&self.active_line());
+                if let Some(ready) = self.ready.take() {
+                    ready(&ClusterReady { pid: std::process::id(), port: self.port });
+                }
+            }
             ClusterEvent::Start { role, id, pid, respawn } => {
                 let again = if *respawn { " again" } else { "" };
                 log::info(format_args!("{role} {id} (pid {pid}) is started{again}"));
