@@ -31,6 +31,7 @@ const FILE_WHOLE_MAX: u64 = 64 * 1024;
 pub struct Pages {
     fixed: BTreeMap<String, Page>,
     dirs: Vec<StaticDir>,
+    headers: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
@@ -74,6 +75,15 @@ impl Pages {
         self
     }
 
+    /// Sends a header with every response of these pages, whether it is a page, a file or an error: for a `Content-Security-Policy` and the like. There
+    /// are none by default but those that a response is made of, and `X-Content-Type-Options: nosniff`; where a response has a header of this name
+    /// already, that one stays.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Whether nothing is served.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -84,7 +94,7 @@ impl Pages {
     pub(crate) fn answer(&self, head: &RequestHead<'_, '_>, unix_ms: u64) -> Answer {
         // The body of a request that nobody wants is not read, so nothing after it could be understood.
         let keep_alive = head.keep_alive() && !head.has_body();
-        let reply = Reply { keep_alive, head_only: head.method == "HEAD", unix_ms };
+        let reply = Reply { keep_alive, head_only: head.method == "HEAD", unix_ms, headers: &self.headers };
         if head.minor_version >= 1 && head.header("host").is_none() {
             return error(400, unix_ms);
         }
@@ -144,18 +154,20 @@ pub(crate) enum Body {
 
 /// The response to a request that could not be read, and to one that opens a WebSocket where there is none: a short text, and the connection ends.
 pub(crate) fn error(status: u16, unix_ms: u64) -> Answer {
-    Reply { keep_alive: false, head_only: false, unix_ms }.plain(status, &[])
+    Reply { keep_alive: false, head_only: false, unix_ms, headers: &[] }.plain(status, &[])
 }
 
 /// How a response is given.
 #[derive(Clone, Copy)]
-struct Reply {
+struct Reply<'p> {
     keep_alive: bool,
     head_only: bool,
     unix_ms: u64,
+    /// What the application wants with every response.
+    headers: &'p [(String, String)],
 }
 
-impl Reply {
+impl Reply<'_> {
     fn page(self, page: &Page, head: &RequestHead<'_, '_>) -> Answer {
         let cache = [("ETag", page.etag.as_str()), ("Cache-Control", "no-cache")];
         if has_etag(head, &page.etag) {
@@ -213,7 +225,13 @@ impl Reply {
         let connection = if self.keep_alive { "keep-alive" } else { "close" };
         let mut all = vec![("Date", date.as_str()), ("Connection", connection)];
         all.extend_from_slice(headers);
-        let mut out = BytesMut::with_capacity(320);
+        for (name, value) in self.headers {
+            // A header that is there already is the response's own.
+            if !all.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
+                all.push((name, value));
+            }
+        }
+        let mut out = BytesMut::with_capacity(640);
         write_head(&mut out, status, &all, len);
         Answer { head: out.freeze(), body, keep_alive: self.keep_alive }
     }
@@ -276,6 +294,19 @@ mod tests {
         assert!(text.contains("\r\nContent-Length: 5\r\n"), "{text}");
         assert!(text.ends_with("\r\n\r\n<p>hi"), "{text}");
         assert!(stays);
+    }
+
+    #[test]
+    fn headers_of_the_application_go_with_everything() {
+        let pages = pages().header("Referrer-Policy", "no-referrer").header("content-type", "x/y");
+        let (first, _) = ask(&pages, &get("/", ""));
+        let known = format!("If-None-Match: {}\r\n", etag(&first));
+        let (missing, _) = ask(&pages, &get("/none", ""));
+        let (not_modified, _) = ask(&pages, &get("/", &known));
+        for text in [&first, &missing, &not_modified] {
+            assert_eq!(text.matches("\r\nReferrer-Policy: no-referrer\r\n").count(), 1, "{text}");
+        }
+        assert!(first.contains("Content-Type: text/html") && !first.contains("x/y"), "{first}");
     }
 
     #[test]

@@ -5,9 +5,25 @@ use std::time::Duration;
 use sc_cluster::{Pages, WorkerStart, prelude::*};
 use serde_json::json;
 
+/// What the page may do: load what this server has, and talk to it.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+     img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
 /// The page, and what it needs: nothing from outside.
 pub(crate) fn pages() -> Pages {
-    Pages::new().asset("/", "text/html; charset=utf-8", include_str!("sample/index.html")).text("/health", "ok")
+    let script = "text/javascript; charset=utf-8";
+    Pages::new()
+        .asset("/", "text/html; charset=utf-8", include_str!("sample/index.html"))
+        .asset("/style.css", "text/css; charset=utf-8", include_str!("sample/style.css"))
+        .asset("/client.js", script, include_str!("sample/client.js"))
+        .asset("/journal.js", script, include_str!("sample/journal.js"))
+        .asset("/playground.js", script, include_str!("sample/playground.js"))
+        .asset("/icon.svg", "image/svg+xml", include_str!("sample/icon.svg"))
+        .text("/health", "ok")
+        .header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        .header("Cross-Origin-Opener-Policy", "same-origin")
+        .header("Cross-Origin-Resource-Policy", "same-origin")
+        .header("Referrer-Policy", "no-referrer")
 }
 
 /// What each worker runs. The state is a count of `sampleClientEvent`s.
@@ -22,6 +38,11 @@ pub(crate) fn worker(start: &WorkerStart) -> Worker<u64> {
                 cx.emit(socket, "rand", &json!({ "rand": rand }));
             });
         })
+        // Middleware: one channel is for those who have logged in.
+        .subscribe(|_count, _cx, request| match (&*request.channel, &request.auth) {
+            ("members", None) => Err(Block::named("AuthRequiredError", "Sign in to subscribe to members")),
+            _ => Ok(Pass::Now),
+        })
         .on("sampleClientEvent", |count, cx, _request| {
             *count += 1;
             cx.publish("sample", count)?;
@@ -31,4 +52,10 @@ pub(crate) fn worker(start: &WorkerStart) -> Worker<u64> {
             Some(json) => Ok(Reply::Json(json.to_owned())),
             None => Ok(Reply::Empty),
         })
+        .on("login", |_count, cx, request| {
+            let username: String = request.data()?;
+            cx.set_auth_token(request.socket, &json!({ "username": username }), None)?;
+            Ok(Reply::Empty)
+        })
+        .on("brokerOf", move |_count, _cx, request| Reply::data(sc_broker::shard(&request.data::<String>()?, brokers)))
 }
