@@ -335,6 +335,11 @@ impl<P, W> Exchange<P, W> {
         self.links.get(shard as usize).map_or(0, Link::waiting)
     }
 
+    /// What the caller gave with each publish that has not been answered, sent or not.
+    pub fn unanswered(&self) -> impl Iterator<Item = &P> {
+        self.links.iter().flat_map(Link::unanswered)
+    }
+
     /// Requests that a broker has not answered.
     #[must_use]
     pub fn in_flight(&self, shard: u32) -> usize {

@@ -99,6 +99,14 @@ impl<P> Link<P> {
         self.requests.len()
     }
 
+    pub(crate) fn unanswered(&self) -> impl Iterator<Item = &P> {
+        let sent = self.requests.iter().flatten().filter_map(|request| match request {
+            Request::Publish { pending, .. } => Some(pending),
+            Request::Subscribe(_) => None,
+        });
+        sent.chain(self.waiting.iter().map(|waiting| &waiting.pending))
+    }
+
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()
     }

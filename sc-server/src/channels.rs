@@ -56,6 +56,11 @@ impl Channels {
         self.entries.get_mut(channel as usize)
     }
 
+    /// Every `#subscribe` that waits for the broker.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Pending> {
+        self.entries.iter().flat_map(|(_, channel)| &channel.waiting)
+    }
+
     /// The channel of this name, and whether it is new.
     pub(crate) fn intern(&mut self, name: &str) -> (u32, bool) {
         if let Some(channel) = self.find(name) {

@@ -17,6 +17,7 @@ use sc_protocol::{Entropy, ScError};
 use crate::channels::Channels;
 use crate::config::Config;
 use crate::cx::Every;
+use crate::drain::Drain;
 use crate::middleware::Disconnect;
 use crate::output::{Counters, Level, Output, Report, TicketId, Time};
 use crate::pubsub::{Publish, Waiter};
@@ -67,6 +68,8 @@ pub(crate) struct Core<S, P> {
     pub(crate) sequence: u32,
     /// Stands for the state of a socket that is gone.
     pub(crate) lost_session: Option<P>,
+    /// The worker is about to end, and sends its sockets away.
+    pub(crate) drain: Option<Drain>,
 }
 
 impl<S, P> Core<S, P> {
@@ -100,6 +103,7 @@ impl<S, P> Core<S, P> {
             counters: Counters::default(),
             sequence: 0,
             lost_session: None,
+            drain: None,
             config,
         }
     }

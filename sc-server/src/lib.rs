@@ -8,6 +8,7 @@ mod config;
 mod core;
 mod cx;
 mod data;
+mod drain;
 mod engine;
 mod inbound;
 mod middleware;
@@ -24,6 +25,7 @@ mod worker;
 pub use config::Config;
 pub use cx::Cx;
 pub use data::{Data, Payload};
+pub use drain::DRAIN_ANSWERS_MAX;
 pub use engine::Engine;
 pub use middleware::{
     Authenticate, Disconnect, Emit, Handshake, HandshakeSc, PublishIn, PublishOut, Request, Subscribe, Token,

@@ -26,11 +26,11 @@ pub(crate) struct Publish {
     frame: Bytes,
     /// The channel, if this worker had subscribers when the publish was made: number and generation.
     channel: Option<(u32, u32)>,
-    origin: Origin,
+    pub(crate) origin: Origin,
 }
 
 #[derive(Debug)]
-enum Origin {
+pub(crate) enum Origin {
     Client { socket: SocketId, want: Want, ack: Option<Box<str>> },
     Application(Option<TicketId>),
 }

@@ -42,6 +42,19 @@ pub(crate) enum Parked {
     PublishIn { request: Box<PublishIn<'static>>, want: Want, next: usize },
 }
 
+impl Parked {
+    fn socket(&self) -> SocketId {
+        match self {
+            Self::Answer { socket, .. } | Self::Upgrade { socket, .. } => *socket,
+            Self::HandshakeSc { request, .. } => request.socket,
+            Self::Authenticate { request, .. } => request.socket,
+            Self::Emit { request, .. } => request.socket,
+            Self::Subscribe { request, .. } => request.socket,
+            Self::PublishIn { request, .. } => request.socket,
+        }
+    }
+}
+
 struct Entry<S, P> {
     awaits: Awaits,
     then: Option<Then<S, P>>,
@@ -73,6 +86,11 @@ impl<S, P> Tickets<S, P> {
 
     pub(crate) fn insert(&mut self, id: TicketId, awaits: Awaits, timer: Option<TimerId>, then: Then<S, P>) {
         self.entries.insert(id.0, Entry { awaits, then: Some(then), timer, parked: None, resolved: None });
+    }
+
+    /// The sockets whose packets wait for a ticket.
+    pub(crate) fn parked_for(&self) -> impl Iterator<Item = SocketId> + '_ {
+        self.entries.values().filter_map(|entry| entry.parked.as_ref().map(Parked::socket))
     }
 
     /// A ticket that is resolved before anything waits for it.

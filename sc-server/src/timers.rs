@@ -70,16 +70,14 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             self.settle();
         }
         self.core.due = due;
+        self.drain_due();
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let ring = self.core.ring.as_ref().and_then(Ring::poll_timeout);
-        match (ring, self.core.wheel.poll_timeout()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        [ring, self.core.wheel.poll_timeout(), self.core.drain_at()].into_iter().flatten().min()
     }
 
     fn timer_due(&mut self, timer: Timer) {

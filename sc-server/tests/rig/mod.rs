@@ -12,7 +12,7 @@ use sc_auth::{JwtConfig, JwtEngine, Key};
 use sc_broker::{Broker, BrokerLimits, LinkId};
 use sc_protocol::entropy::SeededEntropy;
 use sc_protocol::http::HeadReader;
-use sc_protocol::ws::{Event, OpCode, Reader, Role, frame};
+use sc_protocol::ws::{CloseCode, Event, OpCode, Reader, Role, frame};
 use sc_server::{Config, Engine, Job, Output, Report, TicketId, Time, Worker};
 
 /// Unix time at which every rig begins, in milliseconds.
@@ -216,6 +216,13 @@ impl<S: Send + 'static, P: Default + Send + 'static> Rig<S, P> {
 
     pub fn is_reading(&self, client: usize) -> bool {
         self.clients[client].reading
+    }
+
+    /// A worker begins to send its clients away.
+    pub fn drain_worker(&mut self, worker: usize, over: Duration, code: CloseCode) {
+        let at = self.time();
+        self.sides[worker].engine.drain(at, over, code);
+        self.settle();
     }
 
     /// The client's machine vanishes.
