@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sc_protocol::http::RequestHead;
@@ -18,7 +18,8 @@ pub(crate) trait Brain {
     fn open(&mut self, at: Time, slot: u32, remote: Option<IpAddr>, head: &RequestHead<'_, '_>);
     fn handle_bytes(&mut self, at: Time, slot: u32, data: &mut [u8]);
     fn closed(&mut self, at: Time, slot: u32);
-    fn close_all(&mut self, at: Time, code: CloseCode);
+    fn drain(&mut self, at: Time, over: Duration, code: CloseCode);
+    fn is_settled(&self) -> bool;
     fn link_up(&mut self, at: Time, shard: u32);
     fn link_down(&mut self, at: Time, shard: u32);
     fn handle_link(&mut self, at: Time, shard: u32, data: &[u8]) -> Result<(), IpcError>;
@@ -45,8 +46,12 @@ impl<S: Send + 'static, P: Default + Send + 'static> Brain for Engine<S, P> {
         Self::closed(self, at, slot);
     }
 
-    fn close_all(&mut self, at: Time, code: CloseCode) {
-        Self::close_all(self, at, code);
+    fn drain(&mut self, at: Time, over: Duration, code: CloseCode) {
+        Self::drain(self, at, over, code);
+    }
+
+    fn is_settled(&self) -> bool {
+        Self::is_settled(self)
     }
 
     fn link_up(&mut self, at: Time, shard: u32) {

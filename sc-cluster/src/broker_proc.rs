@@ -132,8 +132,9 @@ impl BrokerLoop {
         for order in self.master.read() {
             match order {
                 Order::Link(worker, fd) => self.link(worker, fd),
-                Order::Terminate => self.terminate = true,
-                Order::Conns(_) | Order::Listener(..) | Order::Message(_) => {}
+                // It has no clients: those of workers are drained long before it ends.
+                Order::Terminate | Order::Drain(_) => self.terminate = true,
+                Order::Conns(..) | Order::Listener(..) | Order::Message(_) => {}
             }
         }
     }

@@ -34,12 +34,14 @@ pub(crate) enum Ended {
 /// What a master tells a child to do.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// Serve these connections.
-    Conns(Vec<OwnedFd>),
+    /// Serve these connections; so many were sent.
+    Conns(Vec<OwnedFd>, usize),
     /// Accept from this listener.
     Listener(u32, OwnedFd),
     /// Use this link to the broker, or the worker, of that number.
     Link(u32, OwnedFd),
+    /// Send the clients away over this time, then end.
+    Drain(Duration),
     /// End.
     Terminate,
     /// JSON for the application.
@@ -76,11 +78,12 @@ impl Master {
         let mut orders = Vec::new();
         let received = self.control.recv(|message, mut fds| {
             orders.extend(match message {
-                Control::Conns { .. } => Some(Order::Conns(fds)),
+                Control::Conns { count, .. } => Some(Order::Conns(fds, count as usize)),
                 Control::Listener { listener } => fds.pop().map(|fd| Order::Listener(listener, fd)),
                 Control::Link { peer } => fds.pop().map(|fd| Order::Link(peer, fd)),
+                Control::Drain { millis } => Some(Order::Drain(Duration::from_millis(millis.into()))),
                 Control::Terminate => Some(Order::Terminate),
-                Control::Message(text) => Some(Order::Message(text.to_owned())),
+                Control::Message { json, .. } => Some(Order::Message(json.to_owned())),
                 // The rest is what children say.
                 _ => None,
             });
@@ -150,6 +153,6 @@ impl Master {
         let report = log::Report { level, text: report.message.clone(), name: Some(report.name.clone()) };
         let Ok(text) = serde_json::to_string(&report) else { return };
         // One that does not fit is no reason to end: it is lost.
-        let _ = self.control.try_send(&Control::Event(&text), &[]);
+        let _ = self.control.try_send(&Control::Report(&text), &[]);
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Conn {
     pub(crate) peer_done: bool,
     /// The end of the peer's bytes has been read.
     pub(crate) eof: bool,
+    /// At least one request for a page has been answered.
+    pub(crate) served: bool,
     /// The engine knows this slot, and is to be told when it closes.
     pub(crate) attached: bool,
     /// There is one deadline at a time: what it means is the state's affair.
@@ -71,6 +73,7 @@ impl Conn {
             queued: false,
             peer_done: false,
             eof: false,
+            served: false,
             attached: false,
             timer: None,
             backlog: None,

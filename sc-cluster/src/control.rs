@@ -18,6 +18,9 @@ use crate::{options::Options, sys::fd_pass::SeqPacket};
 /// Messages that wait for the peer to read, at most. A peer that leaves so many unread is broken or hung.
 pub(crate) const CONTROL_QUEUE_MAX: usize = 1024;
 
+/// Bytes of these messages, at most.
+pub(crate) const CONTROL_QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Messages read in one go, so that a talkative peer cannot hold the loop.
 pub(crate) const CONTROL_READ_BUDGET: usize = 64;
 
@@ -81,29 +84,31 @@ pub(crate) enum Received {
 pub(crate) struct ControlLink {
     socket: SeqPacket,
     queue: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
+    queue_bytes: usize,
     out: Vec<u8>,
     input: Box<[u8]>,
 }
 
 impl ControlLink {
     pub(crate) fn new(socket: SeqPacket) -> Self {
-        Self { socket, queue: VecDeque::new(), out: Vec::new(), input: Box::default() }
+        Self { socket, queue: VecDeque::new(), queue_bytes: 0, out: Vec::new(), input: Box::default() }
     }
 
     /// Sends a message, or queues it if the peer's buffer is full. The descriptors are lent: a copy goes to the peer (and into the
     /// queue). Answers `false` if the message waits for [`flush`](Self::flush), which is due when the socket is writable.
     ///
     /// # Errors
-    /// The peer is gone, the queue is full ([`CONTROL_QUEUE_MAX`]), or the message is too long. The link is of no more use then,
+    /// The peer is gone, the queue is full ([`CONTROL_QUEUE_MAX`], [`CONTROL_QUEUE_BYTES_MAX`]), or the message is too long. The link is of no more use then,
     /// except in the last case.
     pub(crate) fn send(&mut self, msg: &Control<'_>, fds: &[BorrowedFd<'_>]) -> io::Result<bool> {
         if self.try_send(msg, fds)? {
             return Ok(true);
         }
-        if self.queue.len() >= CONTROL_QUEUE_MAX {
+        if self.queue.len() >= CONTROL_QUEUE_MAX || self.queue_bytes + self.out.len() > CONTROL_QUEUE_BYTES_MAX {
             return Err(io::Error::other("the other process does not read its control messages"));
         }
         let copies = fds.iter().map(BorrowedFd::try_clone_to_owned).collect::<io::Result<_>>()?;
+        self.queue_bytes += self.out.len();
         self.queue.push_back((std::mem::take(&mut self.out), copies));
         Ok(false)
     }
@@ -128,6 +133,7 @@ impl ControlLink {
             if !sent(self.socket.send(message, &lent))? {
                 break;
             }
+            self.queue_bytes -= message.len();
             self.queue.pop_front();
         }
         Ok(())
@@ -157,13 +163,12 @@ impl ControlLink {
             if message.len == 0 {
                 return Ok(Received::Closed);
             }
-            if message.descriptors_lost {
-                // The sender keeps its copies until they are acknowledged, and it caps what a worker holds, so nothing is lost
-                // for good; the numbers no longer agree, though.
-                return Err(io::Error::other("this process may not open as many descriptors as it was sent"));
-            }
             let control = Control::parse(&self.input[..message.len])
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            // Connections say how many they were, and the sender keeps its copies until they are acknowledged.
+            if message.descriptors_lost && !matches!(control, Control::Conns { .. }) {
+                return Err(io::Error::other("this process may not open as many descriptors as it was sent"));
+            }
             f(control, fds);
         }
         Ok(Received::Budget)
@@ -231,7 +236,7 @@ mod tests {
         assert!(master.is_blocked());
         assert!(!master.try_send(&Control::Terminate, &[]).unwrap());
         let (_keep, lent) = std::os::unix::net::UnixStream::pair().unwrap();
-        assert!(!master.send(&Control::Message(&text), &[lent.as_fd()]).unwrap());
+        assert!(!master.send(&Control::Report(&text), &[lent.as_fd()]).unwrap());
         let (mut next, mut last) = (0, None);
         while last.is_none() {
             let state = child
@@ -240,7 +245,7 @@ mod tests {
                         assert_eq!(total, next);
                         next += 1;
                     }
-                    Control::Message(got) => last = Some((got.to_owned(), fds.len())),
+                    Control::Report(got) => last = Some((got.to_owned(), fds.len())),
                     other => panic!("{other:?}"),
                 })
                 .unwrap();
@@ -257,6 +262,15 @@ mod tests {
         let full = (0..1_000_000).find_map(|_| master.send(&Control::Terminate, &[]).err());
         assert!(full.is_some());
         assert_eq!(master.queue.len(), CONTROL_QUEUE_MAX);
+    }
+
+    #[test]
+    fn the_queue_is_bounded_in_bytes_too() {
+        let (mut master, _child) = pair();
+        let text = "x".repeat(100_000);
+        let full = (0..1_000_000).find_map(|_| master.send(&Control::Report(&text), &[]).err());
+        assert!(full.is_some());
+        assert!(master.queue.len() < 100 && master.queue_bytes <= CONTROL_QUEUE_BYTES_MAX);
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(crate) enum Severity {
     Debug,
 }
 
-/// Something a child wants to have logged: travels as JSON in `Control::Event`.
+/// Something a child wants to have logged: travels as JSON in `Control::Report`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Report {

@@ -238,6 +238,8 @@ impl Master {
                 Caught::Terminate => self.supervisor.handle(now, SupIn::Terminate(15)),
                 Caught::Interrupt => self.supervisor.handle(now, SupIn::Terminate(2)),
                 Caught::Reload => self.supervisor.handle(now, SupIn::Reload),
+                Caught::MoreWorkers => self.supervisor.handle(now, SupIn::AddWorker),
+                Caught::FewerWorkers => self.supervisor.handle(now, SupIn::RemoveWorker),
             }
         }
     }
@@ -303,6 +305,10 @@ impl Master {
                 SupOut::Listener(child) => self.share_listener(now, child),
                 SupOut::Handoff(child, conns) => self.hand_off(now, child, conns),
                 SupOut::Release(ConnKey(conn)) => drop(self.conns.try_remove(conn)),
+                SupOut::Drain(child, over) => {
+                    let millis = u32::try_from(over.as_millis()).unwrap_or(u32::MAX);
+                    self.send(now, child, &Control::Drain { millis }, &[]);
+                }
                 SupOut::Terminate(child) => self.send(now, child, &Control::Terminate, &[]),
                 SupOut::Kill(child) => {
                     if let Some(process) = self.processes.get_mut(&child) {
@@ -331,7 +337,7 @@ impl Master {
             id,
             respawn,
             brokers: self.options.brokers(),
-            workers: self.options.workers(),
+            workers: self.supervisor.workers(),
             port: self.port,
             master_pid,
             nonce: self.nonce.clone(),
@@ -380,7 +386,8 @@ impl Master {
                 let lent: Vec<_> =
                     conns.iter().filter_map(|ConnKey(conn)| self.conns.get(*conn)).map(AsFd::as_fd).collect();
                 debug_assert_eq!(lent.len(), conns.len());
-                process.link.try_send(&Control::Conns { listener: 0 }, &lent)
+                let count = u32::try_from(lent.len()).unwrap_or(u32::MAX);
+                process.link.try_send(&Control::Conns { listener: 0, count }, &lent)
             }
             _ => Ok(false),
         };

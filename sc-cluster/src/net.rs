@@ -78,6 +78,8 @@ pub(crate) struct Net {
     /// Dropped, and the engine knows.
     free: Vec<u32>,
     turn_budget: usize,
+    /// Connections for pages end with their next answer.
+    draining: bool,
     counters: NetCounters,
     /// Dropped for being slow since somebody asked.
     slow: u64,
@@ -98,6 +100,7 @@ impl Net {
             dead: Vec::new(),
             free: Vec::new(),
             turn_budget: TURN_BUDGET,
+            draining: false,
             counters: NetCounters::default(),
             slow: 0,
         }
@@ -279,15 +282,24 @@ impl Net {
         std::mem::take(&mut self.slow)
     }
 
+    /// The process is about to end, but not at once: connections for pages end with their next answer. One that is idle between
+    /// two requests ends now; a new one, whose first request may be under way, is waited for.
+    pub(crate) fn drain(&mut self) {
+        self.draining = true;
+        self.drop_idle(|conn| conn.served);
+    }
+
     /// Ends every connection that is not the engine's, as soon as it has what was queued for it: the process is about to end.
     pub(crate) fn end_pages(&mut self) {
-        let http = |&(_, conn): &(usize, &Conn)| conn.state == State::Http;
-        let slots: Vec<u32> = self.conns.iter().filter(http).map(|(slot, _)| slot as u32).collect();
-        for slot in slots {
-            let conn = &mut self.conns[slot as usize];
-            if conn.pending.is_none() && conn.backlog.is_none() {
-                self.drop_conn(slot);
-            }
+        self.draining = true;
+        self.drop_idle(|_| true);
+    }
+
+    fn drop_idle(&mut self, which: impl Fn(&Conn) -> bool) {
+        let idle = |conn: &Conn| conn.state == State::Http && conn.pending.is_none() && conn.backlog.is_none();
+        let slots = self.conns.iter().filter(|(_, conn)| idle(conn) && which(conn)).map(|(slot, _)| slot as u32);
+        for slot in slots.collect::<Vec<_>>() {
+            self.drop_conn(slot);
         }
     }
 
@@ -398,7 +410,7 @@ impl Net {
 
     fn route(&self, slot: u32, head: &RequestHead<'_, '_>, brain: &mut dyn Brain) -> Route {
         if !head.has_token("upgrade", "websocket") {
-            return Route::Answer(Box::new(self.pages.answer(head, self.at.unix_ms)));
+            return Route::Answer(Box::new(self.pages.answer(head, !self.draining, self.at.unix_ms)));
         }
         if self.config.path.as_ref().is_some_and(|path| path != head.path()) {
             return Route::Answer(Box::new(pages::error(400, self.at.unix_ms)));
@@ -418,6 +430,7 @@ impl Net {
 
     fn answer(&mut self, slot: u32, answer: Answer) {
         self.counters.responses_total += 1;
+        self.conns[slot as usize].served = true;
         self.transmit(slot, answer.head);
         let mut file = None;
         match answer.body {

@@ -59,6 +59,9 @@ pub struct Options {
     /// How long children may take to end when asked, in milliseconds, before they are killed.
     #[serde(rename = "processTermTimeout")]
     pub process_term_timeout_ms: u64,
+    /// Over how long a worker that is replaced sends its clients away, evenly, in milliseconds.
+    #[serde(rename = "drainTimeout")]
+    pub drain_timeout_ms: u64,
     /// A child that gives no sign of life for so long, in milliseconds, is killed and replaced; 0: never.
     #[serde(rename = "workerHangTimeout")]
     pub worker_hang_timeout_ms: u64,
@@ -153,6 +156,7 @@ impl Default for Options {
             crash_worker_on_error: true,
             reboot_on_signal: true,
             process_term_timeout_ms: 10_000,
+            drain_timeout_ms: 10_000,
             worker_hang_timeout_ms: 15_000,
             log_level: 2,
             worker_executable: None,
@@ -322,6 +326,12 @@ impl Options {
         Duration::from_millis(self.process_term_timeout_ms)
     }
 
+    /// `drainTimeout`.
+    #[must_use]
+    pub const fn drain_timeout(&self) -> Duration {
+        Duration::from_millis(self.drain_timeout_ms)
+    }
+
     /// `workerHangTimeout`; `None` when it is off.
     #[must_use]
     pub fn worker_hang_timeout(&self) -> Option<Duration> {
@@ -338,13 +348,14 @@ impl Options {
         Ok(())
     }
 
-    fn durations(&self) -> [(&'static str, u64); 7] {
+    fn durations(&self) -> [(&'static str, u64); 8] {
         [
             ("ackTimeout", self.ack_timeout_ms),
             ("pingInterval", self.ping_interval_ms),
             ("pingTimeout", self.ping_timeout_ms.unwrap_or(0)),
             ("handshakeTimeout", self.handshake_timeout_ms),
             ("processTermTimeout", self.process_term_timeout_ms),
+            ("drainTimeout", self.drain_timeout_ms),
             ("workerHangTimeout", self.worker_hang_timeout_ms),
             ("versionProbeTimeout", self.version_probe_timeout_ms),
         ]

@@ -90,10 +90,10 @@ impl Pages {
         self.fixed.is_empty() && self.dirs.is_empty()
     }
 
-    /// Answers a request whose head has been read. `unix_ms` is the wall clock.
-    pub(crate) fn answer(&self, head: &RequestHead<'_, '_>, unix_ms: u64) -> Answer {
+    /// Answers a request whose head has been read. `may_stay`: the connection may serve another one. `unix_ms` is the wall clock.
+    pub(crate) fn answer(&self, head: &RequestHead<'_, '_>, may_stay: bool, unix_ms: u64) -> Answer {
         // The body of a request that nobody wants is not read, so nothing after it could be understood.
-        let keep_alive = head.keep_alive() && !head.has_body();
+        let keep_alive = may_stay && head.keep_alive() && !head.has_body();
         let reply = Reply { keep_alive, head_only: head.method == "HEAD", unix_ms, headers: &self.headers };
         if head.minor_version >= 1 && head.header("host").is_none() {
             return error(400, unix_ms);
@@ -261,7 +261,7 @@ mod tests {
 
     /// The response as text, and whether the connection stays.
     fn ask(pages: &Pages, request: &str) -> (String, bool) {
-        let answer = HeadReader::new().request(request.as_bytes(), |head| pages.answer(head, 0));
+        let answer = HeadReader::new().request(request.as_bytes(), |head| pages.answer(head, true, 0));
         let (answer, used) = answer.unwrap().unwrap();
         assert!(used <= request.len());
         let mut text = String::from_utf8(answer.head.to_vec()).unwrap();

@@ -11,7 +11,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Waker};
 use sc_protocol::ipc::Control;
 use sc_protocol::ws::CloseCode;
-use sc_server::{Level, Output, Report, TicketId, Time};
+use sc_server::{DRAIN_ANSWERS_MAX, Level, Output, Report, TicketId, Time};
 
 use crate::brain::Brain;
 use crate::broker_link::{BrokerLink, ReadEnd};
@@ -57,6 +57,8 @@ pub(crate) struct WorkerLoop {
     taken_total: u64,
     /// The process ends then, or when the last connection is gone.
     ending: Option<Instant>,
+    /// It ends because the whole cluster does.
+    terminated: bool,
     crashed: bool,
 }
 
@@ -89,6 +91,7 @@ impl WorkerLoop {
             scratch: vec![0; SCRATCH_LEN].into(),
             taken_total: 0,
             ending: None,
+            terminated: false,
             crashed: false,
             config,
             poll,
@@ -138,7 +141,8 @@ impl WorkerLoop {
         if self.crashed {
             return Some(Ended::Crashed);
         }
-        let over = self.ending.is_some_and(|deadline| self.net.len() == 0 || deadline <= self.at.now);
+        let settled = self.net.len() == 0 && self.brain.is_settled();
+        let over = self.ending.is_some_and(|deadline| settled || deadline <= self.at.now);
         over.then_some(Ended::Terminated)
     }
 
@@ -306,17 +310,25 @@ impl WorkerLoop {
     }
 
     fn read_control(&mut self) {
-        let taken = self.taken_total;
+        let mut taken = self.taken_total;
         for order in self.master.read() {
             match order {
-                Order::Conns(fds) => {
+                Order::Conns(fds, sent) => {
+                    let lost = sent.saturating_sub(fds.len());
                     for fd in fds {
                         self.taken_total += 1;
                         self.adopt(TcpStream::from_std(net::TcpStream::from(fd)));
                     }
+                    if lost > 0 {
+                        // Said in the order of the connections: the master knows them by it.
+                        taken = self.taken_total;
+                        self.master.send(&Control::ConnsTaken { total: taken });
+                        self.master.send(&Control::ConnsLost { count: u32::try_from(lost).unwrap_or(u32::MAX) });
+                    }
                 }
                 Order::Listener(number, fd) => self.listen(number, fd),
                 Order::Link(shard, fd) => self.link(shard, fd),
+                Order::Drain(over) => self.drain(over),
                 Order::Terminate => self.terminate(),
                 // The application's API has no handler for messages of the master yet.
                 Order::Message(_) => {}
@@ -329,7 +341,7 @@ impl WorkerLoop {
     }
 
     fn adopt(&mut self, stream: TcpStream) {
-        if self.ending.is_some() {
+        if self.terminated {
             return;
         }
         if let Err(error) = self.net.adopt(stream, self.poll.registry()) {
@@ -364,15 +376,27 @@ impl WorkerLoop {
         }
     }
 
-    fn terminate(&mut self) {
-        if self.ending.is_some() {
-            return;
+    /// Others have the new connections from now on; the clients that are here go to them little by little.
+    fn drain(&mut self, over: Duration) {
+        if self.ending.is_none() {
+            self.end(over + DRAIN_ANSWERS_MAX + self.config.term_timeout, over);
+            self.net.drain();
         }
-        self.ending = Some(self.at.now + self.config.term_timeout);
+    }
+
+    fn terminate(&mut self) {
+        if !self.terminated {
+            self.terminated = true;
+            self.end(self.config.term_timeout, Duration::ZERO);
+            self.net.end_pages();
+        }
+    }
+
+    fn end(&mut self, latest: Duration, over: Duration) {
+        self.ending = Some(self.at.now + latest);
         self.listeners.clear();
         // The code after which clients of every version come back at once, to another worker.
-        self.brain.close_all(self.at, CloseCode::PONG_TIMEOUT);
-        self.net.end_pages();
+        self.brain.drain(self.at, over, CloseCode::PONG_TIMEOUT);
     }
 
     fn accept(&mut self) {

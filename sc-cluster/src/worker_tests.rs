@@ -57,7 +57,11 @@ impl Brain for Echo {
         assert_eq!(self.open.len() + 1, before, "told once of each open slot");
     }
 
-    fn close_all(&mut self, _: Time, code: CloseCode) {
+    fn is_settled(&self) -> bool {
+        true
+    }
+
+    fn drain(&mut self, _: Time, _: Duration, code: CloseCode) {
         for &slot in &self.open {
             self.out.push_back(Output::Transmit(slot, Bytes::from(format!("bye {}", code.0))));
             self.out.push_back(Output::Close(slot));
@@ -311,7 +315,7 @@ fn connections_from_the_master_are_acknowledged_and_served() {
         client.write_all(b"GET /b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let (accepted, _) = listener.accept().unwrap();
         accepted.set_nonblocking(true).unwrap();
-        rig.control.send(&Control::Conns { listener: 0 }, &[accepted.as_fd()]).unwrap();
+        rig.control.send(&Control::Conns { listener: 0, count: 1 }, &[accepted.as_fd()]).unwrap();
         clients.push(client);
     }
     let mut taken = 0;

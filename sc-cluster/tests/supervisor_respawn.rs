@@ -174,18 +174,20 @@ fn a_reload_replaces_one_after_the_other_without_a_gap() {
     rig.advance(STABLE_AFTER);
     rig.input(SupIn::Reload);
     assert_eq!(rig.processes.len(), 4, "one new beside the old ones");
-    assert!(!rig.process(old[0]).asked, "the old one serves until the new one does");
+    assert!(!rig.process(old[0]).drained, "the old one serves until the new one does");
     rig.control(rig.worker(0), Control::Ready);
-    assert!(rig.process(old[0]).asked && !rig.process(old[1]).asked);
+    assert!(rig.process(old[0]).drained && !rig.process(old[1]).drained);
     rig.control(rig.worker(1), Control::Ready);
-    assert!(rig.process(old[1]).asked);
+    assert!(rig.process(old[1]).drained);
     let new = [rig.worker(0), rig.worker(1)];
     rig.connect(4);
     assert!(old.iter().all(|child| rig.processes[child].inbox.is_empty()));
     assert!(new.iter().all(|child| rig.processes[child].inbox.len() == 2));
     rig.die(old[0]);
-    rig.advance(11 * SEC);
-    assert!(rig.process(old[1]).killed, "one that does not end is killed after processTermTimeout");
+    rig.advance(25 * SEC);
+    assert!(!rig.process(old[1]).killed, "it has drainTimeout and processTermTimeout");
+    rig.advance(2 * SEC);
+    assert!(rig.process(old[1]).killed, "one that does not end is killed");
     rig.die(old[1]);
     assert_eq!((rig.worker(0), rig.worker(1)), (new[0], new[1]));
     assert_eq!(rig.processes.len(), 3);
@@ -205,6 +207,6 @@ fn a_reload_whose_new_worker_fails_leaves_the_old_ones() {
     rig.die(old[0]);
     rig.control(rig.worker(0), Control::Ready);
     rig.control(rig.worker(1), Control::Ready);
-    assert!(rig.process(old[1]).asked);
+    assert!(rig.process(old[1]).drained);
     assert_ne!(rig.worker(1), old[1]);
 }

@@ -220,6 +220,8 @@ pub enum Control<'a> {
     Conns {
         /// Number of the listener that accepted them.
         listener: u32,
+        /// How many were sent: a child at its limit of descriptors receives fewer.
+        count: u32,
     },
     /// Master to worker: a listening socket travels with this message.
     Listener {
@@ -233,8 +235,25 @@ pub enum Control<'a> {
     },
     /// Master to child: finish and exit.
     Terminate,
-    /// Master to child: JSON from the application's code in the master.
-    Message(&'a str),
+    /// Master to worker: take no more connections, send your clients away evenly over this time, then exit.
+    Drain {
+        /// The time, in milliseconds.
+        millis: u32,
+    },
+    /// Either way: JSON from the application's code in the one process for that in the other.
+    Message {
+        /// The sender's number of this message, which is in its answer; 0: no answer is wanted.
+        id: u64,
+        /// JSON text.
+        json: &'a str,
+    },
+    /// Either way: the answer to a `Message`.
+    Reply {
+        /// The number of the message.
+        id: u64,
+        /// JSON text: an object with `data`, or with `error`.
+        json: &'a str,
+    },
     /// Child to master: initialised, send work.
     Ready,
     /// Worker to master, once per drained message and before the first read of those connections.
@@ -242,15 +261,21 @@ pub enum Control<'a> {
         /// All connections taken since the start.
         total: u64,
     },
+    /// Worker to master: the next so many connections that it was sent got lost on the way, since it may not open more
+    /// descriptors. They count as not given.
+    ConnsLost {
+        /// How many.
+        count: u32,
+    },
     /// Child to master: alive.
     Beat {
         /// Connections open now.
         connections: u32,
     },
-    /// Child to master: an event for the application's code in the master, as JSON.
-    Event(&'a str),
-    /// Child to master: the answer to a `Message`, as JSON.
-    Reply(&'a str),
+    /// Child to master: a line for the log, as JSON.
+    Report(&'a str),
+    /// Child to master: what it has counted, as JSON.
+    Status(&'a str),
 }
 
 impl<'a> Control<'a> {
@@ -259,19 +284,25 @@ impl<'a> Control<'a> {
     pub fn write(&self, out: &mut Vec<u8>) {
         match *self {
             Self::Init(json) => put_text(out, INIT, json),
-            Self::Conns { listener } => put_number(out, CONNS, listener),
+            Self::Conns { listener, count } => {
+                put_number(out, CONNS, listener);
+                out.extend_from_slice(&count.to_be_bytes());
+            }
             Self::Listener { listener } => put_number(out, LISTENER, listener),
             Self::Link { peer } => put_number(out, LINK, peer),
             Self::Terminate => out.push(TERMINATE),
-            Self::Message(json) => put_text(out, MESSAGE, json),
+            Self::Drain { millis } => put_number(out, DRAIN, millis),
+            Self::Message { id, json } => put_numbered(out, MESSAGE, id, json),
+            Self::Reply { id, json } => put_numbered(out, REPLY, id, json),
             Self::Ready => out.push(READY),
             Self::ConnsTaken { total } => {
                 out.push(CONNS_TAKEN);
                 out.extend_from_slice(&total.to_be_bytes());
             }
+            Self::ConnsLost { count } => put_number(out, CONNS_LOST, count),
             Self::Beat { connections } => put_number(out, BEAT, connections),
-            Self::Event(json) => put_text(out, EVENT, json),
-            Self::Reply(json) => put_text(out, REPLY, json),
+            Self::Report(json) => put_text(out, REPORT, json),
+            Self::Status(json) => put_text(out, STATUS, json),
         }
     }
 
@@ -279,9 +310,8 @@ impl<'a> Control<'a> {
     #[must_use]
     pub fn fits(&self) -> bool {
         match *self {
-            Self::Init(json) | Self::Message(json) | Self::Event(json) | Self::Reply(json) => {
-                json.len() < CONTROL_MESSAGE_MAX
-            }
+            Self::Init(json) | Self::Report(json) | Self::Status(json) => json.len() < CONTROL_MESSAGE_MAX,
+            Self::Message { json, .. } | Self::Reply { json, .. } => json.len() < CONTROL_MESSAGE_MAX - 8,
             _ => true,
         }
     }
@@ -298,16 +328,19 @@ impl<'a> Control<'a> {
         let kind = body.u8()?;
         let control = match kind {
             INIT => Self::Init(body.rest()?),
-            CONNS => Self::Conns { listener: body.u32()? },
+            CONNS => Self::Conns { listener: body.u32()?, count: body.u32()? },
             LISTENER => Self::Listener { listener: body.u32()? },
             LINK => Self::Link { peer: body.u32()? },
             TERMINATE => Self::Terminate,
-            MESSAGE => Self::Message(body.rest()?),
+            DRAIN => Self::Drain { millis: body.u32()? },
+            MESSAGE => Self::Message { id: body.u64()?, json: body.rest()? },
+            REPLY => Self::Reply { id: body.u64()?, json: body.rest()? },
             READY => Self::Ready,
             CONNS_TAKEN => Self::ConnsTaken { total: body.u64()? },
+            CONNS_LOST => Self::ConnsLost { count: body.u32()? },
             BEAT => Self::Beat { connections: body.u32()? },
-            EVENT => Self::Event(body.rest()?),
-            REPLY => Self::Reply(body.rest()?),
+            REPORT => Self::Report(body.rest()?),
+            STATUS => Self::Status(body.rest()?),
             kind => return Err(IpcError::UnknownKind(kind)),
         };
         body.end()?;
@@ -352,11 +385,14 @@ const LISTENER: u8 = 3;
 const LINK: u8 = 4;
 const TERMINATE: u8 = 5;
 const MESSAGE: u8 = 6;
+const DRAIN: u8 = 7;
+const REPLY: u8 = 8;
 const READY: u8 = 65;
 const CONNS_TAKEN: u8 = 66;
 const BEAT: u8 = 67;
-const EVENT: u8 = 68;
-const REPLY: u8 = 69;
+const REPORT: u8 = 68;
+const STATUS: u8 = 69;
+const CONNS_LOST: u8 = 70;
 
 /// Where the frame that begins `data` ends, as soon as its length is there. The end is always beyond the length field.
 fn frame_end(data: &[u8]) -> Result<Option<usize>, IpcError> {
@@ -393,6 +429,12 @@ fn put_message(out: &mut BytesMut, channel: &str, data: Option<&str>) {
     out.put_u32(u32::try_from(channel.len()).unwrap_or(u32::MAX));
     out.put_slice(channel.as_bytes());
     out.put_slice(data.unwrap_or_default().as_bytes());
+}
+
+fn put_numbered(out: &mut Vec<u8>, kind: u8, number: u64, text: &str) {
+    out.push(kind);
+    out.extend_from_slice(&number.to_be_bytes());
+    out.extend_from_slice(text.as_bytes());
 }
 
 fn put_text(out: &mut Vec<u8>, kind: u8, text: &str) {

@@ -71,10 +71,11 @@ proptest! {
     #[test]
     fn control_messages_come_back(number in any::<u32>(), total in any::<u64>(), text in ".{0,60}") {
         let all = [
-            Control::Init(&text), Control::Conns { listener: number }, Control::Listener { listener: number },
-            Control::Link { peer: number }, Control::Terminate, Control::Message(&text), Control::Ready,
-            Control::ConnsTaken { total }, Control::Beat { connections: number }, Control::Event(&text),
-            Control::Reply(&text),
+            Control::Init(&text), Control::Conns { listener: number, count: 32 }, Control::Listener { listener: number },
+            Control::Link { peer: number }, Control::Terminate, Control::Message { id: total, json: &text }, Control::Ready,
+            Control::ConnsTaken { total }, Control::Beat { connections: number }, Control::Report(&text),
+            Control::Reply { id: total, json: &text }, Control::Status(&text), Control::Drain { millis: number },
+            Control::ConnsLost { count: number },
         ];
         for control in all {
             let mut msg = Vec::new();
@@ -150,9 +151,9 @@ fn what_is_too_long_does_not_fit() {
     assert!(LinkMsg::Publish { cid: 1, channel: "", data: Some(&long) }.fits());
     assert!(!LinkMsg::Publish { cid: 1, channel: "c", data: Some(&long) }.fits());
     let long = "x".repeat(CONTROL_MESSAGE_MAX);
-    assert!(!Control::Message(&long).fits());
+    assert!(!Control::Report(&long).fits() && !Control::Message { id: 0, json: &long[8..] }.fits());
     let mut msg = Vec::new();
-    Control::Message(&long).write(&mut msg);
+    Control::Report(&long).write(&mut msg);
     assert_eq!(Control::parse(&msg), Err(IpcError::TooLong { len: CONTROL_MESSAGE_MAX + 1, max: CONTROL_MESSAGE_MAX }));
 }
 

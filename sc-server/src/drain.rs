@@ -36,15 +36,20 @@ pub(crate) struct Drain {
 impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
     /// Sends every socket away, evenly over `over`, with a close code. A socket whose turn has come is not read any more; it
     /// is closed when all that was read from it is answered, at most [`DRAIN_ANSWERS_MAX`] after the end of the drain.
-    /// Sockets that open in the meantime are served, and take their turns. A second call changes nothing.
+    /// Sockets that open in the meantime are served, and take their turns. A second call can only hasten the end.
     pub fn drain(&mut self, at: Time, over: Duration, code: CloseCode) {
         self.core.at = at;
-        if self.core.drain.is_none() {
-            let drain =
-                Drain { code, until: at.now + over, turn_at: at.now, next: at.now, cursor: 0, leaving: Vec::new() };
-            self.core.drain = Some(drain);
-            self.drain_due();
-        }
+        let (now, until) = (at.now, at.now + over);
+        let before = self.core.drain.take();
+        let drain = before.unwrap_or(Drain { code, until, turn_at: now, next: now, cursor: 0, leaving: Vec::new() });
+        self.core.drain = Some(Drain { until: drain.until.min(until), turn_at: now, next: now, ..drain });
+        self.drain_due();
+    }
+
+    /// Whether no publish is on its way to a broker: nothing of what was read is lost if the worker ends now.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.core.exchange.unanswered().next().is_none()
     }
 
     /// A step of the drain, if it is time for one.

@@ -135,17 +135,6 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         &self.core.counters
     }
 
-    /// Closes every socket with this code, as a drain does.
-    pub fn close_all(&mut self, at: Time, code: CloseCode) {
-        self.core.at = at;
-        for slot in 0..self.core.sockets.len() as u32 {
-            if let Some(id) = self.core.id_of(slot) {
-                self.core.close(id, code, "", true);
-            }
-        }
-        self.settle();
-    }
-
     /// Runs what was queued for handlers until nothing is left.
     pub(crate) fn settle(&mut self) {
         loop {

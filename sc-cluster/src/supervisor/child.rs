@@ -52,6 +52,8 @@ pub(super) struct Child {
     connections: u64,
     /// Its control channel is full.
     pub(super) blocked: bool,
+    /// It lost connections for want of descriptors, and gets no more until then.
+    pub(super) rests_until: Option<Instant>,
 }
 
 impl Child {
@@ -73,6 +75,7 @@ impl Child {
             taken: 0,
             connections: 0,
             blocked: false,
+            rests_until: None,
         }
     }
 
@@ -90,7 +93,9 @@ impl Child {
     pub(super) fn load(&self, now: Instant, config: &SupConfig) -> Option<u64> {
         let load = self.connections + self.unacked.len() as u64;
         let is_late = self.unacked.front().is_some_and(|(_, given)| *given + ACK_PATIENCE <= now);
-        let may = !self.blocked && !is_late && self.unacked.len() < IN_FLIGHT_MAX && load < config.connections_max;
+        let rests = self.rests_until.is_some_and(|until| until > now);
+        let may =
+            !self.blocked && !rests && !is_late && self.unacked.len() < IN_FLIGHT_MAX && load < config.connections_max;
         may.then_some(load)
     }
 

@@ -1,4 +1,4 @@
-//! The end of the cluster, and the replacement of its workers.
+//! The end of the cluster.
 
 use std::time::Instant;
 
@@ -84,37 +84,6 @@ impl Supervisor {
         }
     }
 
-    /// Replaces all workers, one after the other: a new one is started beside the old one, which is asked to end when the new
-    /// one is ready. So there are never fewer that serve.
-    pub(super) fn reload(&mut self, now: Instant) {
-        if self.ending.is_some() || !self.config.reboot_on_signal {
-            return;
-        }
-        let is_running = !self.reload.is_empty() || self.slots.iter().any(|slot| slot.next.is_some());
-        if is_running {
-            return self.event(ClusterEvent::Warning("the workers are being replaced already".to_owned()));
-        }
-        self.event(ClusterEvent::Info("the workers are replaced".to_owned()));
-        self.reload = (0..self.config.workers).collect();
-        self.continue_reload(now);
-    }
-
-    /// A child is ready: if it was to replace another, that one may go, and the next one's turn has come.
-    pub(super) fn replaced_by(&mut self, now: Instant, key: ChildKey) {
-        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.next == Some(key)) {
-            slot.next = None;
-            if let Some(old) = slot.child.replace(key) {
-                self.ask(old);
-                if let Some(child) = self.children.get_mut(&old) {
-                    child.kill_at = Some(now + self.config.term_timeout);
-                }
-            }
-        }
-        if self.slots.iter().all(|slot| slot.next.is_none()) {
-            self.continue_reload(now);
-        }
-    }
-
     /// Asks one child to end.
     pub(super) fn ask(&mut self, key: ChildKey) {
         let Some(child) = self.children.get_mut(&key) else { return };
@@ -122,16 +91,9 @@ impl Supervisor {
             child.state = State::Leaving;
             self.unsend(key, 0);
             self.outputs.push_back(SupOut::Terminate(key));
-        }
-    }
-
-    fn continue_reload(&mut self, now: Instant) {
-        while let Some(id) = self.reload.pop_front() {
-            let place = self.slots.iter().position(|slot| (slot.role, slot.id) == (Role::Worker, id));
-            // One that has no process now gets a new one anyway.
-            if let Some(place) = place.filter(|place| self.slots[*place].child.is_some()) {
-                return self.spawn(now, place);
-            }
+        } else if child.state == State::Leaving && self.ending.is_some() {
+            // It is drained: now it has to hurry.
+            self.outputs.push_back(SupOut::Terminate(key));
         }
     }
 

@@ -76,6 +76,26 @@ impl Supervisor {
         self.outputs.extend(child.unacked.drain(..count).map(|(conn, _)| SupOut::Release(conn)));
     }
 
+    /// The next connections that the worker was sent did not arrive, since it may not open more descriptors: they go to others,
+    /// or wait.
+    pub(super) fn conns_lost(&mut self, now: Instant, key: ChildKey, count: usize) {
+        let Some(child) = self.children.get_mut(&key) else { return };
+        if count > child.unacked.len() - child.unsent {
+            return self.kill_because(key, "it lost connections it was not given; it is killed");
+        }
+        child.rests_until = Some(now + ACCEPT_PAUSE);
+        let (role, id) = (child.role, child.id);
+        let lost: Vec<_> = child.unacked.drain(..count).collect();
+        self.unsend(key, 0);
+        for (conn, _) in lost.into_iter().rev() {
+            self.waiting.push_front(conn);
+        }
+        if is_new(&mut self.conns_lost_at, now) {
+            let text = format!("{role} {id} may not open more descriptors; connections go to others, or wait");
+            self.event(ClusterEvent::Warning(text));
+        }
+    }
+
     /// What a worker that is gone had not taken waits again, before the others; in the end nobody will take it.
     pub(super) fn take_back(&mut self, child: &mut Child) {
         for (conn, _) in child.unacked.drain(..).rev() {
@@ -92,10 +112,7 @@ impl Supervisor {
     /// Mostly descriptors or memory ran out: accepting again at once would fail again, in a hot loop.
     pub(super) fn accept_failed(&mut self, now: Instant, why: &str) {
         self.accept_again_at = Some(now + ACCEPT_PAUSE);
-        let is_new = self.accept_failed_at.is_none_or(|said| now.saturating_duration_since(said) >= FAILURE_SAID_FOR);
-        // As long as it goes on it is one event, said once.
-        self.accept_failed_at = Some(now);
-        if is_new {
+        if is_new(&mut self.accept_failed_at, now) {
             let text = format!("connections cannot be accepted ({why}); they wait until they can");
             self.event(ClusterEvent::Warning(text));
         }
@@ -116,4 +133,10 @@ impl Supervisor {
             self.outputs.push_back(SupOut::PauseAccept(!may));
         }
     }
+}
+
+/// As long as a failure goes on it is one event, said once.
+fn is_new(last: &mut Option<Instant>, now: Instant) -> bool {
+    let before = last.replace(now);
+    before.is_none_or(|before| now.saturating_duration_since(before) >= FAILURE_SAID_FOR)
 }

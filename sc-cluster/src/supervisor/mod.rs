@@ -43,6 +43,7 @@ use crate::{
     schedule::{Scheduler, SchedulingPolicy},
 };
 
+mod change;
 mod child;
 mod ending;
 mod events;
@@ -65,6 +66,8 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(10);
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long killed processes may take to be gone; after that the master ends without having seen them go.
 pub const KILL_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a drained worker may take beyond `drainTimeout` and `processTermTimeout`: some of its clients' answers are awaited.
+pub const DRAIN_PATIENCE: Duration = Duration::from_secs(6);
 /// A child that is not ready for so long is worth a warning, each time again.
 pub const START_PATIENCE: Duration = Duration::from_secs(30);
 /// While children are watched the supervisor wants to be called at least so often.
@@ -100,6 +103,8 @@ pub struct SupConfig {
     pub reboot_on_signal: bool,
     /// How long children may take to end.
     pub term_timeout: Duration,
+    /// Over how long a worker that is replaced sends its clients away.
+    pub drain_timeout: Duration,
     /// Silence after which a child is replaced; `None`: never.
     pub hang_timeout: Option<Duration>,
 }
@@ -117,6 +122,7 @@ impl SupConfig {
             reboot_worker_on_crash: options.reboot_worker_on_crash,
             reboot_on_signal: options.reboot_on_signal,
             term_timeout: options.process_term_timeout(),
+            drain_timeout: options.drain_timeout(),
             hang_timeout: options.worker_hang_timeout(),
         }
     }
@@ -146,6 +152,10 @@ pub enum SupIn<'a> {
     Terminate(u8),
     /// A signal asks to replace the workers.
     Reload,
+    /// One worker more is wanted (SIGTTIN).
+    AddWorker,
+    /// One worker less is wanted (SIGTTOU).
+    RemoveWorker,
 }
 
 /// What the driver has to do.
@@ -182,6 +192,8 @@ pub enum SupOut {
     Release(ConnKey),
     /// Send `Terminate`.
     Terminate(ChildKey),
+    /// Send `Drain`, with this time.
+    Drain(ChildKey, Duration),
     /// Send SIGKILL.
     Kill(ChildKey),
     /// Stop accepting (`true`) or go on. At the start accepting is paused.
@@ -211,6 +223,7 @@ pub struct Supervisor {
     accepting: bool,
     accept_again_at: Option<Instant>,
     accept_failed_at: Option<Instant>,
+    conns_lost_at: Option<Instant>,
     was_ready: bool,
     ending: Option<ending::Ending>,
     reload: VecDeque<u32>,
@@ -236,6 +249,7 @@ impl Supervisor {
             accepting: false,
             accept_again_at: None,
             accept_failed_at: None,
+            conns_lost_at: None,
             was_ready: false,
             ending: None,
             reload: VecDeque::new(),
@@ -273,6 +287,8 @@ impl Supervisor {
             SupIn::Exited(child, exit) => self.gone(now, child, exit),
             SupIn::Terminate(signal) => self.terminate(now, signal),
             SupIn::Reload => self.reload(now),
+            SupIn::AddWorker => self.add_worker(now),
+            SupIn::RemoveWorker => self.remove_worker(now),
         }
         self.settle(now);
     }
@@ -298,9 +314,11 @@ impl Supervisor {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let respawns = self.slots.iter().filter_map(|slot| slot.respawn_at).filter(|_| self.ending.is_none());
         let watched = self.children.values().filter_map(|child| child.deadline(self.config.hang_timeout));
+        let resting = self.children.values().filter_map(|child| child.rests_until).filter(|at| *at > self.last_call);
         let tick = (!self.children.is_empty()).then(|| self.last_call + WATCH_INTERVAL);
         respawns
             .chain(watched)
+            .chain(resting)
             .chain(tick)
             .chain(self.accept_again_at)
             .chain(self.ending.as_ref().and_then(ending::Ending::deadline))
@@ -324,6 +342,12 @@ impl Supervisor {
     #[must_use]
     pub fn pending(&self) -> usize {
         self.pending
+    }
+
+    /// How many workers there are to be.
+    #[must_use]
+    pub fn workers(&self) -> u32 {
+        self.slots.iter().filter(|slot| slot.role == Role::Worker).count() as u32
     }
 
     fn spawn(&mut self, now: Instant, slot: usize) {
@@ -360,15 +384,17 @@ impl Supervisor {
         match *message {
             Control::Ready => self.ready(now, key),
             Control::ConnsTaken { total } => self.conns_taken(key, total),
+            Control::ConnsLost { count } => self.conns_lost(now, key, count as usize),
             Control::Beat { connections } => child.beat(connections),
-            Control::Event(json) => self.event(ClusterEvent::Message { role, id, pid, json: json.to_owned() }),
-            Control::Reply(json) => self.event(ClusterEvent::Reply { role, id, pid, json: json.to_owned() }),
+            Control::Report(json) => self.event(ClusterEvent::Message { role, id, pid, json: json.to_owned() }),
+            Control::Reply { json, .. } => self.event(ClusterEvent::Reply { role, id, pid, json: json.to_owned() }),
+            Control::Message { .. } | Control::Status(_) => {}
             Control::Init(_)
             | Control::Conns { .. }
             | Control::Listener { .. }
             | Control::Link { .. }
-            | Control::Terminate
-            | Control::Message(_) => {
+            | Control::Drain { .. }
+            | Control::Terminate => {
                 self.kill_because(key, "it sent a message that only a master sends; it is killed");
             }
         }

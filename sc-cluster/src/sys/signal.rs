@@ -6,7 +6,7 @@ use std::{
 };
 
 use mio::{Interest, Registry, Token, event::Source};
-use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM, SIGUSR2};
+use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR2};
 use signal_hook_mio::v1_0;
 
 /// A signal that means something to a process of the cluster.
@@ -18,6 +18,10 @@ pub(crate) enum Caught {
     Interrupt,
     /// SIGUSR2: restart the workers.
     Reload,
+    /// SIGTTIN: one worker more.
+    MoreWorkers,
+    /// SIGTTOU: one worker less.
+    FewerWorkers,
     /// SIGCHLD: some children ended. Signals coalesce, so each child is to be looked at.
     Child,
 }
@@ -28,7 +32,7 @@ pub(crate) struct Signals(v1_0::Signals);
 impl Signals {
     /// Catches what the master listens to. From here on these signals do not end the process by themselves.
     pub(crate) fn of_master() -> io::Result<Self> {
-        Ok(Self(v1_0::Signals::new([SIGTERM, SIGINT, SIGUSR2, SIGCHLD])?))
+        Ok(Self(v1_0::Signals::new([SIGTERM, SIGINT, SIGUSR2, SIGTTIN, SIGTTOU, SIGCHLD])?))
     }
 
     /// What came since the last call.
@@ -37,6 +41,8 @@ impl Signals {
             SIGTERM => Some(Caught::Terminate),
             SIGINT => Some(Caught::Interrupt),
             SIGUSR2 => Some(Caught::Reload),
+            SIGTTIN => Some(Caught::MoreWorkers),
+            SIGTTOU => Some(Caught::FewerWorkers),
             SIGCHLD => Some(Caught::Child),
             _ => None,
         })
@@ -44,9 +50,9 @@ impl Signals {
 }
 
 /// Keeps Ctrl-C, which a terminal sends to every process of its foreground group, from ending a child under the master's hands:
-/// the master hears it too, and ends its children in order. SIGUSR2 is meant for the master alone.
+/// the master hears it too, and ends its children in order. The others are meant for the master alone.
 pub(crate) fn ignore_in_child() -> io::Result<()> {
-    for signal in [SIGINT, SIGUSR2] {
+    for signal in [SIGINT, SIGUSR2, SIGTTIN, SIGTTOU] {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
     }
     Ok(())

@@ -24,6 +24,7 @@ pub struct Process {
     pub id: u32,
     pub spawned_ms: u128,
     pub asked: bool,
+    pub drained: bool,
     pub killed: bool,
     pub has_listener: bool,
     /// Connections received and not acknowledged.
@@ -109,6 +110,7 @@ impl Rig {
                 SupOut::Listener(child) => self.process(child).has_listener = true,
                 SupOut::Handoff(child, conns) => self.hand_off(child, conns),
                 SupOut::Release(conn) => assert!(self.held.remove(&conn), "{conn:?} released twice"),
+                SupOut::Drain(child, _) => self.process(child).drained = true,
                 SupOut::Terminate(child) => self.process(child).asked = true,
                 SupOut::Kill(child) => self.process(child).killed = true,
                 SupOut::PauseAccept(paused) => {
