@@ -1,2 +1,11 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+
+pub mod body;
+pub mod client;
+pub mod ledger;
+pub mod many;
+pub mod net;
+pub mod process;
+pub mod run;
+pub mod workload;
