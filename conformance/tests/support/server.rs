@@ -1,0 +1,158 @@
+//! The server under test: the contract application of sc-cluster, as a program of its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::PATIENCE;
+
+/// A running contract server. It is killed when this goes out of scope, and ended properly with [`stop`](Self::stop).
+#[derive(Debug)]
+pub struct ContractServer {
+    child: Option<Child>,
+    /// The port it listens on.
+    pub port: u16,
+    /// The master's process id.
+    pub pid: u32,
+    output: Arc<Mutex<String>>,
+}
+
+impl ContractServer {
+    /// Builds and starts one with these environment variables, and waits until all its workers serve.
+    pub fn start(env: &[(&str, &str)]) -> Result<Self, String> {
+        let mut command = command(env)?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| format!("the server does not start: {error}"))?;
+        let output = Arc::new(Mutex::new(String::new()));
+        let (ready, is_ready) = mpsc::channel();
+        let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+        collect(stdout, Arc::clone(&output), move |line| {
+            if let Some(json) = line.strip_prefix("CONTRACT READY ") {
+                let _ = ready.send(json.to_owned());
+            }
+        });
+        collect(stderr, Arc::clone(&output), |_| {});
+        let mut server = Self { child: Some(child), port: 0, pid: 0, output };
+        let said =
+            is_ready.recv_timeout(PATIENCE).map_err(|_| format!("the server is not ready:\n{}", server.log()))?;
+        let said: Value = serde_json::from_str(&said).map_err(|error| error.to_string())?;
+        let number = |key: &str| said[key].as_u64().ok_or_else(|| format!("no {key} in {said}"));
+        server.port = number("port")?.try_into().map_err(|_| "the port is none".to_owned())?;
+        server.pid = number("pid")?.try_into().map_err(|_| "the pid is none".to_owned())?;
+        Ok(server)
+    }
+
+    /// Everything it has printed so far.
+    pub fn log(&self) -> String {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub fn stop(self) -> Result<ExitStatus, String> {
+        self.end(Signal::TERM)
+    }
+
+    /// Sends a signal to the master and waits for its end.
+    pub fn end(mut self, signal: Signal) -> Result<ExitStatus, String> {
+        let child = self.child.take().ok_or("it has ended")?;
+        let pid = Pid::from_child(&child);
+        kill_process(pid, signal).map_err(|error| error.to_string())?;
+        waited(child).map_err(|error| format!("{error}\n{}", self.log()))
+    }
+}
+
+impl Drop for ContractServer {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The command that runs the contract server with these environment variables; `PORT` is 0 if it is not among them.
+pub fn command(env: &[(&str, &str)]) -> Result<Command, String> {
+    let mut command = Command::new(EXECUTABLE.as_ref().map_err(Clone::clone)?);
+    command.env("PORT", "0").envs(env.iter().copied());
+    Ok(command)
+}
+
+/// Runs a command to its end; its output is the error if it fails, or takes too long.
+pub fn run_to_end(command: &mut Command) -> Result<String, String> {
+    let shown = format!("{command:?}");
+    let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = spawned.map_err(|error| format!("{shown}: {error}"))?;
+    let output = Arc::new(Mutex::new(String::new()));
+    let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+    let readers = [collect(stdout, Arc::clone(&output), |_| {}), collect(stderr, Arc::clone(&output), |_| {})];
+    let status = waited(child);
+    for reader in readers {
+        let _ = reader.join();
+    }
+    let output = output.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match status {
+        Ok(status) if status.success() => Ok(output),
+        Ok(status) => Err(format!("{shown}: {status}\n{output}")),
+        Err(error) => Err(format!("{shown}: {error}\n{output}")),
+    }
+}
+
+/// The end of a process; one that takes longer than [`PATIENCE`] is killed.
+fn waited(mut child: Child) -> Result<ExitStatus, String> {
+    let pid = Pid::from_child(&child);
+    let (ended, end) = mpsc::channel();
+    let waiter = thread::spawn(move || {
+        let status = child.wait();
+        let _ = ended.send(());
+        status
+    });
+    let in_time = end.recv_timeout(PATIENCE).is_ok();
+    if !in_time {
+        // It has not been waited for, so the number is still its own.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+    match waiter.join() {
+        Ok(Ok(status)) if in_time => Ok(status),
+        Ok(Ok(_)) => Err("it did not end".to_owned()),
+        _ => Err("it could not be waited for".to_owned()),
+    }
+}
+
+/// Reads lines on a thread of their own, into `output` and to `each`.
+fn collect(
+    from: impl Read + Send + 'static,
+    output: Arc<Mutex<String>>,
+    each: impl Fn(&str) + Send + 'static,
+) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            each(&line);
+            let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+            output.push_str(&line);
+            output.push('\n');
+        }
+    })
+}
+
+/// The contract server's program, built with the profile of this test.
+static EXECUTABLE: LazyLock<Result<String, String>> = LazyLock::new(|| {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| env!("CARGO").to_owned());
+    let mut build = Command::new(cargo);
+    // With --workspace the features are those of `cargo test --workspace`, so that nothing is built a second time.
+    build.args(["build", "--quiet", "--workspace", "--example", "contract-server"]);
+    build.args(["--message-format=json-render-diagnostics"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    let said = run_to_end(&mut build)?;
+    let messages = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let of_example = |message: Value| match message["target"]["name"].as_str() {
+        Some("contract-server") => message["executable"].as_str().map(str::to_owned),
+        _ => None,
+    };
+    messages.filter_map(of_example).next_back().ok_or_else(|| format!("no executable was built:\n{said}"))
+});
