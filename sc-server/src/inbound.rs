@@ -29,6 +29,8 @@ pub(crate) struct Inbound {
     pub(crate) blocked: u32,
     /// Protocol 1: only what concerns these channels waits.
     busy: Vec<Box<str>>,
+    /// Protocol 1: verdicts that nothing waits for.
+    loose: u32,
     waiting: VecDeque<Box<str>>,
     bytes: usize,
     paused: bool,
@@ -219,8 +221,8 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         let Some(inbound) = socket.inbound.as_deref_mut() else { return };
         let resume = inbound.paused && inbound.waiting.is_empty();
         inbound.paused &= !resume;
-        if inbound.blocked == 0 && inbound.busy.is_empty() && inbound.waiting.is_empty() && inbound.handshake.is_none()
-        {
+        let verdicts = inbound.blocked + inbound.loose;
+        if verdicts == 0 && inbound.busy.is_empty() && inbound.waiting.is_empty() && inbound.handshake.is_none() {
             socket.inbound = None;
         }
         if resume {
@@ -297,22 +299,18 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         match (version, channel) {
             (Version::V2, _) => inbound.blocked += 1,
             (Version::V1, Some(channel)) => inbound.busy.push(channel.into()),
-            (Version::V1, None) => {}
+            (Version::V1, None) => inbound.loose += 1,
         }
     }
 
+    /// Ends a [`wait`](Self::wait). The version may have been found out in between, so what counts is how it was begun.
     pub(crate) fn unwait(&mut self, id: SocketId, channel: Option<&str>) {
-        let Some(socket) = self.core.socket_mut(id) else { return };
-        let version = socket.version();
-        let Some(inbound) = socket.inbound.as_deref_mut() else { return };
-        match (version, channel) {
-            (Version::V2, _) => inbound.blocked = inbound.blocked.saturating_sub(1),
-            (Version::V1, Some(channel)) => {
-                if let Some(at) = inbound.busy.iter().position(|busy| **busy == *channel) {
-                    inbound.busy.swap_remove(at);
-                }
-            }
-            (Version::V1, None) => {}
+        let Some(inbound) = self.core.socket_mut(id).and_then(|socket| socket.inbound.as_deref_mut()) else { return };
+        let busy = channel.and_then(|channel| inbound.busy.iter().position(|busy| **busy == *channel));
+        match busy {
+            Some(at) => _ = inbound.busy.swap_remove(at),
+            None if channel.is_none() && inbound.loose > 0 => inbound.loose -= 1,
+            None => inbound.blocked = inbound.blocked.saturating_sub(1),
         }
         self.release(id);
     }
