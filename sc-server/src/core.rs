@@ -127,7 +127,8 @@ impl<S, P> Core<S, P> {
     }
 
     pub(crate) fn later(&mut self, after: Duration, timer: Timer) -> sc_protocol::wheel::TimerId {
-        self.wheel.insert(self.at.now + after, timer)
+        // Never at once: what a timer sets off must not be due in the same call, or a loop with it would never wait.
+        self.wheel.insert(self.at.now + after.max(Duration::from_nanos(1)), timer)
     }
 
     pub(crate) fn transmit(&mut self, slot: u32, bytes: Bytes) {
