@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use sc_protocol::ipc::{LINK_VERSION, LinkMsg, LinkReader};
+use sc_protocol::ipc::{CallKind, LINK_VERSION, LinkMsg, LinkReader};
 use sc_protocol::sc_error::ScError;
 use slab::Slab;
 
 use crate::error::{LinkError, over_limit, refused};
 use crate::limits::{BrokerLimits, FRAMING};
 use crate::outbox::Outbox;
+use crate::store::Store;
 use crate::topic_tree::{Subscribed, TopicTree, Unsubscribed};
 
 /// Routes what workers publish to the workers that are subscribed.
@@ -64,9 +65,10 @@ use crate::topic_tree::{Subscribed, TopicTree, Unsubscribed};
 /// ```
 #[derive(Debug)]
 pub struct Broker {
-    limits: BrokerLimits,
-    links: Slab<Link>,
+    pub(crate) limits: BrokerLimits,
+    pub(crate) links: Slab<Link>,
     topics: TopicTree<u32>,
+    pub(crate) store: Store,
     /// Publishes whose `Ack` is held back.
     barriers: Slab<Barrier>,
     /// Links that may have something sendable, each at most once ([`Link::ready`]).
@@ -111,12 +113,61 @@ pub enum BrokerEvent {
     Overloaded(LinkId),
     /// A link that was overloaded is no more: its worker reads, and half of its room is free.
     Relieved(LinkId),
+    /// The link of a worker has ended that had left a query for this case.
+    Death {
+        /// The worker's number in the cluster.
+        worker: u32,
+        /// The name of the query.
+        query: Box<str>,
+        /// Its argument, raw JSON text.
+        data: Option<Box<str>>,
+    },
+}
+
+/// What a worker said that is for the application's code in the broker: for the sink of
+/// [`Broker::handle_bytes_with`], in the order in which the broker read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BrokerCall<'a> {
+    /// A publish has been routed. It is not acknowledged yet.
+    Published {
+        /// The channel.
+        channel: &'a str,
+        /// Raw JSON text.
+        data: Option<&'a str>,
+    },
+    /// Run a query, and say [`answer`](Broker::answer).
+    Run {
+        /// Whom to answer.
+        call: CallId,
+        /// The name under which the application has it.
+        query: &'a str,
+        /// Its argument, raw JSON text.
+        data: Option<&'a str>,
+    },
+    /// Take a message, and say [`answer`](Broker::answer).
+    Send {
+        /// Whom to answer.
+        call: CallId,
+        /// Raw JSON text.
+        data: Option<&'a str>,
+    },
+}
+
+/// A request of a worker that is to be [answered](Broker::answer).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallId {
+    pub(crate) link: u32,
+    pub(crate) cid: u64,
 }
 
 #[derive(Debug, Default)]
-struct Link {
+pub(crate) struct Link {
     reader: LinkReader,
-    outbox: Outbox,
+    pub(crate) outbox: Outbox,
+    worker: u32,
+    /// The query for when it ends.
+    pub(crate) death: Option<(Box<str>, Option<Box<str>>)>,
     greeted: bool,
     blocked: bool,
     overloaded: bool,
@@ -141,6 +192,7 @@ impl Broker {
         over_limit("A subscribed worker has fallen behind", "brokerLinkLimit", limits.link_bytes_max)
             .write(&mut link_full);
         Self {
+            store: Store::new(limits.store.clone()),
             limits,
             links: Slab::new(),
             topics: TopicTree::new(seed),
@@ -160,15 +212,38 @@ impl Broker {
     /// Takes bytes that came on a link, in any pieces. Afterwards drain [`poll_transmit`](Self::poll_transmit) and
     /// [`poll_event`](Self::poll_event); reading from several links before that makes for larger writes.
     ///
+    /// What is for the application is refused, for want of one: see [`handle_bytes_with`](Self::handle_bytes_with).
+    ///
     /// # Errors
     /// The link is of no more use: end it and say [`detached`](Self::detached).
-    pub fn handle_bytes(&mut self, _now: Instant, link: LinkId, data: &[u8]) -> Result<(), LinkError> {
+    pub fn handle_bytes(&mut self, now: Instant, link: LinkId, data: &[u8]) -> Result<(), LinkError> {
+        self.handle_bytes_with(now, link, data, |broker, call| match call {
+            BrokerCall::Published { .. } => {}
+            BrokerCall::Run { call, .. } | BrokerCall::Send { call, .. } => {
+                broker.answer(call, Err(&refused("The broker has no controller")));
+            }
+        })
+    }
+
+    /// As [`handle_bytes`](Self::handle_bytes), with the application behind `sink`: it gets the broker together with each
+    /// [`BrokerCall`], in the order in which the worker made them, and has to [answer](Self::answer) those that want it. It
+    /// may use the [store](Self::store_mut) and [publish](Self::publish) right there.
+    ///
+    /// # Errors
+    /// As [`handle_bytes`](Self::handle_bytes).
+    pub fn handle_bytes_with(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        data: &[u8],
+        mut sink: impl FnMut(&mut Self, BrokerCall<'_>),
+    ) -> Result<(), LinkError> {
         let Some(state) = self.links.get_mut(link.0 as usize) else { return Ok(()) };
         let mut reader = std::mem::take(&mut state.reader);
         let mut outcome = Ok(());
         let read = reader.handle_bytes(data, |msg| {
             if outcome.is_ok() {
-                outcome = self.message(link.0, &msg);
+                outcome = self.message(now, link.0, &msg, &mut sink);
             }
         });
         self.links[link.0 as usize].reader = reader;
@@ -182,6 +257,9 @@ impl Broker {
         self.ready.retain(|&other| other != link.0);
         let events = &mut self.events;
         self.topics.unsubscribe_all(&link.0, |channel| events.push_back(BrokerEvent::Unsubscribe { channel }));
+        if let Some((query, data)) = state.death {
+            self.events.push_back(BrokerEvent::Death { worker: state.worker, query, data });
+        }
         for barrier in state.outbox.waits_for() {
             self.barriers[barrier as usize].gate = None;
         }
@@ -260,12 +338,22 @@ impl Broker {
         self.barriers.len()
     }
 
-    fn message(&mut self, link: u32, msg: &LinkMsg<'_>) -> Result<(), LinkError> {
+    fn message(
+        &mut self,
+        now: Instant,
+        link: u32,
+        msg: &LinkMsg<'_>,
+        sink: &mut impl FnMut(&mut Self, BrokerCall<'_>),
+    ) -> Result<(), LinkError> {
         if self.links[link as usize].greeted == matches!(msg, LinkMsg::Hello { .. }) {
             return Err(LinkError::Hello);
         }
         match *msg {
-            LinkMsg::Publish { cid, channel, data } => self.publish(link, cid, channel, data),
+            LinkMsg::Publish { cid, channel, data } => {
+                if self.route(link, cid, channel, data) {
+                    sink(self, BrokerCall::Published { channel, data });
+                }
+            }
             LinkMsg::Subscribe { cid, channel } => self.subscribe(link, cid, channel),
             LinkMsg::Unsubscribe { channel } => {
                 if self.topics.unsubscribe(channel, &link) == Unsubscribed::Last {
@@ -274,7 +362,8 @@ impl Broker {
                 return Ok(());
             }
             LinkMsg::Hello { version: LINK_VERSION, worker, pid } => {
-                self.links[link as usize].greeted = true;
+                let state = &mut self.links[link as usize];
+                (state.greeted, state.worker) = (true, worker);
                 self.events.push_back(BrokerEvent::Hello { link: LinkId(link), worker, pid });
                 return Ok(());
             }
@@ -284,6 +373,15 @@ impl Broker {
             LinkMsg::Deliver { .. } => return Err(LinkError::Direction("Deliver")),
             LinkMsg::Ack { .. } => return Err(LinkError::Direction("Ack")),
             LinkMsg::Nack { .. } => return Err(LinkError::Direction("Nack")),
+            LinkMsg::Answer { .. } => return Err(LinkError::Direction("Answer")),
+            LinkMsg::Call { cid, what, key, data } => {
+                let call = CallId { link, cid };
+                match what {
+                    CallKind::Run => sink(self, BrokerCall::Run { call, query: key, data }),
+                    CallKind::Send => sink(self, BrokerCall::Send { call, data }),
+                    what => self.data_call(now, call, what, key, data),
+                }
+            }
         }
         let max = self.limits.answers_bytes_max;
         if self.links[link as usize].outbox.len() > self.limits.link_bytes_max.saturating_add(max) {
@@ -301,7 +399,7 @@ impl Broker {
         if self.topics.subscribe(channel, link) == Subscribed::First {
             self.events.push_back(BrokerEvent::Subscribe { channel: channel.into() });
         }
-        self.answer(link, &LinkMsg::Ack { cid, deliver: false });
+        self.reply(link, &LinkMsg::Ack { cid, deliver: false });
     }
 
     fn no_room_for(&self, channel: &str) -> Option<ScError> {
@@ -313,7 +411,8 @@ impl Broker {
         too_long.then(|| over_limit("The broker has too long channel names", "names_bytes_max", names_bytes_max))
     }
 
-    fn publish(&mut self, origin: u32, cid: u64, channel: &str, data: Option<&str>) {
+    /// Answers whether the publish was taken.
+    fn route(&mut self, origin: u32, cid: u64, channel: &str, data: Option<&str>) -> bool {
         let receivers = self.topics.subscribers(channel);
         let need = FRAMING + channel.len() + data.map_or(0, str::len);
         let (mut deliver, mut left) = (false, 0u32);
@@ -323,13 +422,15 @@ impl Broker {
                 continue;
             }
             if self.links[receiver as usize].outbox.len() + need > self.limits.link_bytes_max {
-                return self.refuse_for(origin, cid, receiver);
+                self.refuse_for(origin, cid, receiver);
+                return false;
             }
             left += 1;
         }
         let ack = LinkMsg::Ack { cid, deliver };
         if left == 0 {
-            return self.answer(origin, &ack);
+            self.reply(origin, &ack);
+            return true;
         }
         let gate = self.links[origin as usize].outbox.next_gate();
         let barrier = self.barriers.insert(Barrier { left, gate: Some((origin, gate)) });
@@ -343,6 +444,7 @@ impl Broker {
             }
         }
         self.links[origin as usize].outbox.push_gated(&ack, barrier);
+        true
     }
 
     /// Refuses a publish because of the full outbox of `receiver`, and says who is to blame: that worker if it does not
@@ -351,7 +453,7 @@ impl Broker {
     fn refuse_for(&mut self, origin: u32, cid: u64, receiver: u32) {
         let error = self.link_full.clone();
         match std::str::from_utf8(&error) {
-            Ok(error) => self.answer(origin, &LinkMsg::Nack { cid, error }),
+            Ok(error) => self.reply(origin, &LinkMsg::Nack { cid, error }),
             Err(_) => self.refuse(origin, cid, &refused("A subscribed worker has fallen behind")),
         }
         let full = &self.links[receiver as usize];
@@ -382,13 +484,13 @@ impl Broker {
         }
     }
 
-    fn refuse(&mut self, link: u32, cid: u64, error: &ScError) {
+    pub(crate) fn refuse(&mut self, link: u32, cid: u64, error: &ScError) {
         let mut json = BytesMut::new();
         error.write(&mut json);
-        self.answer(link, &LinkMsg::Nack { cid, error: std::str::from_utf8(&json).unwrap_or("{}") });
+        self.reply(link, &LinkMsg::Nack { cid, error: std::str::from_utf8(&json).unwrap_or("{}") });
     }
 
-    fn answer(&mut self, link: u32, msg: &LinkMsg<'_>) {
+    pub(crate) fn reply(&mut self, link: u32, msg: &LinkMsg<'_>) {
         self.links[link as usize].outbox.push(msg);
         self.mark_ready(link);
     }

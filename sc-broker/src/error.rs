@@ -44,3 +44,8 @@ pub(crate) fn refused(reason: impl Into<Cow<'static, str>>) -> ScError {
 pub(crate) fn over_limit(what: &str, limit: &str, max: usize) -> ScError {
     refused(format!("{what}: {limit} is {max}"))
 }
+
+/// The error of a request that makes no sense.
+pub(crate) fn invalid(reason: &'static str) -> ScError {
+    ScError::new("InvalidArgumentsError", reason)
+}

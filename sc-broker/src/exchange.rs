@@ -10,9 +10,11 @@ use sc_protocol::sc_error::ScError;
 
 use crate::error::{over_limit, refused};
 use crate::limits::{ExchangeLimits, FRAMING};
-use crate::link::{InterestId, Link, Request, publish_bytes};
+use crate::link::{InterestId, Link, Request, What, publish_bytes};
 use crate::names::Names;
-use crate::shard::shard;
+use crate::shard::Mapper;
+
+mod call;
 
 /// One link to each broker, the channels that this worker is interested in, and the publishes that are on their way.
 ///
@@ -63,6 +65,7 @@ pub struct Exchange<P, W> {
     /// Waiters of all interests.
     waiters: usize,
     events: VecDeque<ExchangeEvent<'static, P, W>>,
+    mapper: Option<Mapper>,
     /// Where [`Exchange::poll_link`] looks first, so that every link gets its turn.
     next_link: usize,
 }
@@ -103,6 +106,20 @@ pub enum ExchangeEvent<'a, P, W> {
         /// A `BrokerError`.
         error: ScError,
     },
+    /// A call was answered.
+    Answered {
+        /// What was given to [`Exchange::call`].
+        number: u64,
+        /// Raw JSON text; `None` is JavaScript's `undefined`.
+        data: Option<&'a str>,
+    },
+    /// A call was refused, or its fate is unknown because the link broke.
+    CallFailed {
+        /// What was given to [`Exchange::call`].
+        number: u64,
+        /// Mostly a `BrokerError`; a query of the application has its own.
+        error: ScError,
+    },
 }
 
 /// A channel that this worker wants, or has just stopped wanting. LIFECYCLE.md has the picture.
@@ -139,14 +156,9 @@ impl<P, W> Exchange<P, W> {
             serial: 0,
             waiters: 0,
             events: VecDeque::new(),
+            mapper: None,
             next_link: 0,
         }
-    }
-
-    /// The broker that keeps the channel.
-    #[must_use]
-    pub fn shard_of(&self, channel: &str) -> u32 {
-        shard(channel, self.links.len() as u32)
     }
 
     /// The link to a broker is there: says hello, subscribes to every channel of interest in the order in which their
@@ -172,10 +184,12 @@ impl<P, W> Exchange<P, W> {
             return;
         }
         for request in link.down() {
-            if let Request::Publish { pending, .. } = request {
-                let error = refused("The link to the broker broke before it answered");
-                self.events.push_back(ExchangeEvent::PublishFailed { pending, error });
-            }
+            let error = || refused("The link to the broker broke before it answered");
+            self.events.extend(match request {
+                Request::Publish { pending, .. } => Some(ExchangeEvent::PublishFailed { pending, error: error() }),
+                Request::Call(number) => Some(ExchangeEvent::CallFailed { number, error: error() }),
+                Request::Subscribe(_) => None,
+            });
         }
         for key in 0..self.interests.keys_end() {
             let Some(interest) = self.interests.get_mut(key).filter(|interest| interest.shard == shard) else {
@@ -234,30 +248,37 @@ impl<P, W> Exchange<P, W> {
     /// too many are waiting.
     pub fn publish(&mut self, channel: &str, data: Option<&str>, pending: P) -> Result<(), (ScError, P)> {
         let shard = self.shard_of(channel);
-        let Some(link) = self.links.get_mut(shard as usize) else {
-            return Err((refused("There is no broker"), pending));
-        };
-        let (bytes, limits) = (publish_bytes(channel, data), &self.limits);
+        match self.may_send(shard, publish_bytes(channel, data)) {
+            Ok(true) => {
+                let interest = Self::current(&self.interests, channel);
+                self.links[shard as usize].publish(channel, data, interest, pending);
+            }
+            Ok(false) => self.links[shard as usize].wait(channel, data, What::Publish(pending)),
+            Err(error) => return Err((error, pending)),
+        }
+        Ok(())
+    }
+
+    /// Whether something of that size goes out at once (`true`) or has to wait.
+    fn may_send(&self, shard: u32, bytes: usize) -> Result<bool, ScError> {
+        let limits = &self.limits;
+        let Some(link) = self.links.get(shard as usize) else { return Err(refused("There is no such broker")) };
         let largest = limits.link_bytes_max.min(LINK_MESSAGE_MAX);
         if bytes > largest {
-            return Err((over_limit("The message is too large", "link_bytes_max", largest), pending));
+            return Err(over_limit("The message is too large", "link_bytes_max", largest));
         }
         if link.waiting() == 0 && link.takes(bytes, limits) {
-            let interest = Self::current(&self.interests, channel);
-            link.publish(channel, data, interest, pending);
-            return Ok(());
+            return Ok(true);
         }
         let (count, size) = (limits.waiting_publishes_max, limits.waiting_bytes_max);
         if link.waiting() >= count {
-            let what = "Too many publishes wait for the broker";
-            return Err((over_limit(what, "waiting_publishes_max", count), pending));
+            return Err(over_limit("Too many publishes wait for the broker", "waiting_publishes_max", count));
         }
         if link.waiting_bytes() + bytes > size {
             let what = "The publishes that wait for the broker are too large";
-            return Err((over_limit(what, "waiting_bytes_max", size), pending));
+            return Err(over_limit(what, "waiting_bytes_max", size));
         }
-        link.wait(channel, data, pending);
-        Ok(())
+        Ok(false)
     }
 
     /// Takes bytes that came from a broker, in any pieces. `sink` gets the exchange together with each event, so it may
@@ -359,20 +380,30 @@ impl<P, W> Exchange<P, W> {
                     sink(self, ExchangeEvent::Published { pending, deliver });
                 }
                 Some(Request::Subscribe(id)) => self.granted(id, sink),
+                Some(Request::Call(number)) => sink(self, ExchangeEvent::Answered { number, data: None }),
                 None => {}
             },
+            LinkMsg::Answer { cid, data } => {
+                if let Some(Request::Call(number)) = self.links[shard as usize].answered(cid) {
+                    sink(self, ExchangeEvent::Answered { number, data });
+                }
+            }
             LinkMsg::Nack { cid, error } => match self.links[shard as usize].answered(cid) {
                 Some(Request::Publish { pending, .. }) => {
                     sink(self, ExchangeEvent::PublishFailed { pending, error: ScError::parse(error) });
                 }
                 Some(Request::Subscribe(id)) => self.denied(id, &ScError::parse(error), sink),
+                Some(Request::Call(number)) => {
+                    sink(self, ExchangeEvent::CallFailed { number, error: ScError::parse(error) });
+                }
                 None => {}
             },
             // Only a worker says these. A broker that does is broken in a way that harms nobody here.
             LinkMsg::Hello { .. }
             | LinkMsg::Subscribe { .. }
             | LinkMsg::Unsubscribe { .. }
-            | LinkMsg::Publish { .. } => {}
+            | LinkMsg::Publish { .. }
+            | LinkMsg::Call { .. } => {}
         }
     }
 
@@ -476,8 +507,13 @@ impl<P, W> Exchange<P, W> {
     fn send_waiting(&mut self, shard: u32) {
         let link = &mut self.links[shard as usize];
         while let Some(waiting) = link.next_waiting(&self.limits) {
-            let interest = Self::current(&self.interests, &waiting.channel);
-            link.publish(&waiting.channel, waiting.data.as_deref(), interest, waiting.pending);
+            let (name, data) = (&*waiting.name, waiting.data.as_deref());
+            match waiting.what {
+                What::Publish(pending) => {
+                    link.publish(name, data, Self::current(&self.interests, name), pending);
+                }
+                What::Call(what, number) => link.call(what, name, data, number),
+            }
         }
     }
 

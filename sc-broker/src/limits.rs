@@ -21,6 +21,8 @@ pub struct BrokerLimits {
     pub channels_max: usize,
     /// Bytes of the names of those channels, together. Default 256 MiB.
     pub names_bytes_max: usize,
+    /// The limits of the shared data.
+    pub store: StoreLimits,
 }
 
 impl Default for BrokerLimits {
@@ -30,6 +32,7 @@ impl Default for BrokerLimits {
             answers_bytes_max: 64 << 20,
             channels_max: 1_000_000,
             names_bytes_max: 256 << 20,
+            store: StoreLimits::default(),
         }
     }
 }
@@ -78,6 +81,34 @@ impl Default for ExchangeLimits {
         }
     }
 }
+
+/// The limits of one [`Store`](crate::Store).
+///
+/// ```
+/// use sc_broker::StoreLimits;
+///
+/// let limits = StoreLimits { store_bytes_max: 64 << 20, ..StoreLimits::default() };
+/// assert_eq!(limits.store_answer_max, 16 << 20);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreLimits {
+    /// Bytes of names and values, with what it takes to keep them. Default 256 MiB.
+    pub store_bytes_max: usize,
+    /// Bytes of one answer. What would answer more is refused, and not done. Default 16 MiB.
+    pub store_answer_max: usize,
+}
+
+impl Default for StoreLimits {
+    fn default() -> Self {
+        Self { store_bytes_max: 256 << 20, store_answer_max: 16 << 20 }
+    }
+}
+
+/// Names in one [`Key`](crate::Key).
+pub const KEY_DEPTH_MAX: usize = 64;
+
+/// Bytes of the names of one [`Key`](crate::Key), together.
+pub const KEY_BYTES_MAX: usize = 8192;
 
 /// No message has more bytes on a link besides its channel and data. Room is counted with it.
 pub(crate) const FRAMING: usize = 24;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
-use sc_protocol::ipc::{LinkMsg, LinkReader};
+use sc_protocol::ipc::{CallKind, LinkMsg, LinkReader};
 
 use crate::limits::{ExchangeLimits, FRAMING};
 
@@ -28,8 +28,13 @@ pub(crate) struct Link<P> {
 
 /// A request that the broker will answer.
 pub(crate) enum Request<P> {
-    Publish { pending: P, interest: Option<InterestId> },
+    Publish {
+        pending: P,
+        interest: Option<InterestId>,
+    },
     Subscribe(InterestId),
+    /// By the number that its maker gave.
+    Call(u64),
 }
 
 /// One interest of the worker: what has the same key later is another.
@@ -39,11 +44,18 @@ pub(crate) struct InterestId {
     pub(crate) serial: u64,
 }
 
-/// A publish that has not gone out.
+/// A publish or a call that has not gone out.
 pub(crate) struct Waiting<P> {
-    pub(crate) channel: Box<str>,
+    /// The channel, or the key.
+    pub(crate) name: Box<str>,
     pub(crate) data: Option<Box<str>>,
-    pub(crate) pending: P,
+    pub(crate) what: What<P>,
+}
+
+/// What waits.
+pub(crate) enum What<P> {
+    Publish(P),
+    Call(CallKind, u64),
 }
 
 impl<P> Link<P> {
@@ -76,6 +88,11 @@ impl<P> Link<P> {
     pub(crate) fn subscribe(&mut self, channel: &str, interest: InterestId) {
         let cid = self.ask(Request::Subscribe(interest));
         LinkMsg::Subscribe { cid, channel }.write(&mut self.out);
+    }
+
+    pub(crate) fn call(&mut self, what: CallKind, key: &str, data: Option<&str>, number: u64) {
+        let cid = self.ask(Request::Call(number));
+        LinkMsg::Call { cid, what, key, data }.write(&mut self.out);
     }
 
     fn ask(&mut self, request: Request<P>) -> u64 {
@@ -115,15 +132,15 @@ impl<P> Link<P> {
         self.waiting_bytes
     }
 
-    pub(crate) fn wait(&mut self, channel: &str, data: Option<&str>, pending: P) {
-        self.waiting_bytes += publish_bytes(channel, data);
-        self.waiting.push_back(Waiting { channel: channel.into(), data: data.map(Box::from), pending });
+    pub(crate) fn wait(&mut self, name: &str, data: Option<&str>, what: What<P>) {
+        self.waiting_bytes += publish_bytes(name, data);
+        self.waiting.push_back(Waiting { name: name.into(), data: data.map(Box::from), what });
     }
 
-    /// The longest-waiting publish, if it may be sent now.
+    /// What has waited longest, if it may be sent now.
     pub(crate) fn next_waiting(&mut self, limits: &ExchangeLimits) -> Option<Waiting<P>> {
         let first = self.waiting.front()?;
-        let bytes = publish_bytes(&first.channel, first.data.as_deref());
+        let bytes = publish_bytes(&first.name, first.data.as_deref());
         if !self.takes(bytes, limits) {
             return None;
         }
@@ -143,7 +160,7 @@ impl<P> Link<P> {
     }
 }
 
-/// What a publish counts against limits in bytes.
+/// What a publish, or a call, counts against limits in bytes.
 pub(crate) fn publish_bytes(channel: &str, data: Option<&str>) -> usize {
     FRAMING + channel.len() + data.map_or(0, str::len)
 }

@@ -1,4 +1,38 @@
-//! Which broker a channel lives on.
+//! Which broker a channel, or a value, lives on.
+
+use crate::store::Key;
+
+/// What a [`Mapper`] is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mapped<'a> {
+    /// A channel's name.
+    Channel(&'a str),
+    /// The key of a value. Keys that begin with the same name should live on the same broker: the value under that name is
+    /// above all of them.
+    Key(&'a Key),
+}
+
+/// The application's word on which of so many brokers keeps what: SC's `setMapper`. A number that is too large is taken
+/// modulo the number of brokers.
+///
+/// A plain function, so that it cannot depend on anything that differs between workers: they must agree.
+///
+/// ```
+/// use sc_broker::{Mapped, shard};
+///
+/// /// Everything of a room, `room/7/chat` and `room/7/moves`, on one broker.
+/// fn by_room(what: Mapped<'_>, brokers: u32) -> u32 {
+///     match what {
+///         Mapped::Channel(channel) => shard(channel.split('/').nth(1).unwrap_or(channel), brokers),
+///         Mapped::Key(key) => shard(key.first(), brokers),
+///     }
+/// }
+/// let mut exchange: sc_broker::Exchange<(), ()> = sc_broker::Exchange::new(8, Default::default(), 42);
+/// exchange.set_mapper(by_room)?;
+/// assert_eq!(exchange.shard_of("room/7/chat"), exchange.shard_of("room/7/moves"));
+/// # Ok::<(), sc_protocol::ScError>(())
+/// ```
+pub type Mapper = fn(Mapped<'_>, u32) -> u32;
 
 /// The broker, of `brokers` many, that keeps the channel: 0 for one broker or none, else below `brokers`.
 ///

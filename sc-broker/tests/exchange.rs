@@ -2,8 +2,8 @@
 
 use bytes::BytesMut;
 use proptest::prelude::*;
-use sc_broker::{Exchange, ExchangeEvent, ExchangeLimits};
-use sc_protocol::ipc::{LinkMsg, LinkReader};
+use sc_broker::{Exchange, ExchangeEvent, ExchangeLimits, Key, Mapped};
+use sc_protocol::ipc::{CallKind, LinkMsg, LinkReader};
 
 type Ex = Exchange<&'static str, &'static str>;
 
@@ -25,6 +25,7 @@ fn said(exchange: &mut Ex) -> String {
                 LinkMsg::Subscribe { cid, channel } => format!("sub {cid} {channel}"),
                 LinkMsg::Unsubscribe { channel } => format!("unsub {channel}"),
                 LinkMsg::Publish { cid, channel, data } => format!("pub {cid} {channel} {}", data.unwrap_or("absent")),
+                LinkMsg::Call { cid, what, key, .. } => format!("call {cid} {what:?} {key}"),
                 other => panic!("{other:?}"),
             });
         });
@@ -41,6 +42,8 @@ fn word(event: &ExchangeEvent<'_, &'static str, &'static str>) -> String {
         ExchangeEvent::PublishFailed { pending, error } => format!("failed {pending}: {error}"),
         ExchangeEvent::Subscribed { waiter } => format!("subscribed {waiter}"),
         ExchangeEvent::SubscribeFailed { waiter, error } => format!("no {waiter}: {error}"),
+        ExchangeEvent::Answered { number, data } => format!("answer {number} {}", data.unwrap_or("absent")),
+        ExchangeEvent::CallFailed { number, error } => format!("failed call {number}: {error}"),
     }
 }
 
@@ -274,4 +277,52 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn calls_and_publishes_keep_their_order_and_wait_together() {
+    let mut exchange = Ex::new(1, ExchangeLimits { waiting_publishes_max: 3, ..ExchangeLimits::default() }, 7);
+    exchange.call(0, CallKind::Set, r#"["k"]"#, Some("1"), 11).unwrap();
+    exchange.publish("a", Some("2"), "p").unwrap();
+    exchange.call(0, CallKind::Get, r#"["k"]"#, None, 12).unwrap();
+    let refused = exchange.call(0, CallKind::Get, r#"["k"]"#, None, 13).unwrap_err();
+    assert!(refused.message().contains("waiting_publishes_max"), "{refused}");
+    exchange.link_up(0, 0, 1);
+    assert_eq!(said(&mut exchange), r#"hello 0, call 1 Set ["k"], pub 2 a 2, call 3 Get ["k"]"#);
+    let answers = [LinkMsg::Answer { cid: 1, data: None }, ack(2, false), LinkMsg::Answer { cid: 3, data: Some("1") }];
+    assert_eq!(hear(&mut exchange, &answers), "answer 11 absent, published p, answer 12 1");
+}
+
+#[test]
+fn a_call_whose_link_breaks_fails_and_one_that_waits_goes_on_waiting() {
+    let mut exchange = Ex::new(1, ExchangeLimits { in_flight_max: 1, ..ExchangeLimits::default() }, 7);
+    exchange.link_up(0, 0, 1);
+    exchange.call(0, CallKind::Pop, r#"["k"]"#, None, 11).unwrap();
+    exchange.call(0, CallKind::Get, r#"["k"]"#, None, 12).unwrap();
+    assert_eq!(said(&mut exchange), r#"hello 0, call 1 Pop ["k"]"#);
+    exchange.link_down(0);
+    assert!(events(&mut exchange).starts_with("failed call 11: BrokerError"));
+    exchange.link_up(0, 0, 1);
+    assert_eq!(said(&mut exchange), r#"hello 0, call 2 Get ["k"]"#);
+    let nack = LinkMsg::Nack { cid: 2, error: r#"{"message":"no","name":"QueryError"}"# };
+    assert!(hear(&mut exchange, &[nack]).starts_with("failed call 12: QueryError"));
+}
+
+#[test]
+fn a_mapper_decides_for_channels_and_keys_and_must_come_first() {
+    fn last(what: Mapped<'_>, brokers: u32) -> u32 {
+        match what {
+            Mapped::Channel("first") => 0,
+            Mapped::Channel(_) => brokers - 1,
+            Mapped::Key(_) => brokers + 1,
+        }
+    }
+    let mut exchange = Ex::new(4, ExchangeLimits::default(), 7);
+    exchange.set_mapper(last).unwrap();
+    assert_eq!((exchange.shard_of("first"), exchange.shard_of("a")), (0, 3));
+    assert_eq!(exchange.shard_of_key(&Key::from("k")), 1, "modulo the number of brokers");
+    exchange.subscribe("a", "w");
+    exchange.link_up(3, 0, 1);
+    assert!(said(&mut exchange).contains("sub 1 a"));
+    assert_eq!(exchange.set_mapper(last).unwrap_err().name(), Some("InvalidActionError"));
 }

@@ -16,8 +16,12 @@ use bytes::{BufMut, BytesMut};
 
 use crate::limits::{CONTROL_MESSAGE_MAX, LINK_BUFFER_KEPT_MAX, LINK_MESSAGE_MAX};
 
+mod call;
+
+pub use call::CallKind;
+
 /// The version of the messages on links, in every [`LinkMsg::Hello`]. A broker refuses a worker of another version.
-pub const LINK_VERSION: u8 = 1;
+pub const LINK_VERSION: u8 = 2;
 
 /// A message between a worker and a broker.
 ///
@@ -77,6 +81,25 @@ pub enum LinkMsg<'a> {
         /// JSON text of an [`ScError`](crate::ScError).
         error: &'a str,
     },
+    /// Worker to broker: something is to be done with the shared data, or by the application's code in the broker. Answered
+    /// by `Answer` or `Nack`.
+    Call {
+        /// The worker's number of this request.
+        cid: u64,
+        /// What is to be done.
+        what: CallKind,
+        /// What it is done to: see [`CallKind`].
+        key: &'a str,
+        /// Raw JSON text.
+        data: Option<&'a str>,
+    },
+    /// Broker to the worker that called.
+    Answer {
+        /// The number of the request.
+        cid: u64,
+        /// Raw JSON text; `None` is JavaScript's `undefined`.
+        data: Option<&'a str>,
+    },
 }
 
 impl LinkMsg<'_> {
@@ -126,12 +149,23 @@ impl LinkMsg<'_> {
                 out.put_u64(cid);
                 out.put_slice(error.as_bytes());
             }
+            Self::Call { cid, what, key, data } => {
+                out.put_u8(CALL);
+                out.put_u64(cid);
+                out.put_u8(what.to_wire());
+                put_message(out, key, data);
+            }
+            Self::Answer { cid, data } => {
+                out.put_u8(ANSWER);
+                out.put_u64(cid);
+                out.put_slice(data.unwrap_or_default().as_bytes());
+            }
         }
         debug_assert_eq!(out.len() - before, 4 + length);
     }
 
-    /// Whether the message is within [`LINK_MESSAGE_MAX`]. Ask before a publish is accepted: only `channel`, `data` and
-    /// `error` can make a message too long.
+    /// Whether the message is within [`LINK_MESSAGE_MAX`]. Ask before a publish is accepted: only texts
+    /// can make a message too long.
     #[must_use]
     pub fn fits(&self) -> bool {
         self.frame_len() <= LINK_MESSAGE_MAX
@@ -147,6 +181,8 @@ impl LinkMsg<'_> {
             Self::Deliver { channel, data } => 4 + channel.len() + data.map_or(0, str::len),
             Self::Ack { .. } => 8 + 1,
             Self::Nack { error, .. } => 8 + error.len(),
+            Self::Call { key, data, .. } => 8 + 1 + 4 + key.len() + data.map_or(0, str::len),
+            Self::Answer { data, .. } => 8 + data.map_or(0, str::len),
         };
         1 + body
     }
@@ -363,6 +399,9 @@ pub enum IpcError {
     /// No message has this kind.
     #[error("unknown kind of message: {0}")]
     UnknownKind(u8),
+    /// No call has this number.
+    #[error("unknown call: {0}")]
+    UnknownCall(u8),
     /// The body is shorter or longer than its kind says.
     #[error("the body of a message has the wrong length")]
     WrongLength,
@@ -378,6 +417,8 @@ const PUBLISH: u8 = 4;
 const DELIVER: u8 = 5;
 const ACK: u8 = 6;
 const NACK: u8 = 7;
+const CALL: u8 = 8;
+const ANSWER: u8 = 9;
 
 const INIT: u8 = 1;
 const CONNS: u8 = 2;
@@ -416,6 +457,8 @@ fn parse_frame(frame: &[u8]) -> Result<LinkMsg<'_>, IpcError> {
         DELIVER => LinkMsg::Deliver { channel: body.channel()?, data: body.data()? },
         ACK => LinkMsg::Ack { cid: body.u64()?, deliver: body.bool()? },
         NACK => LinkMsg::Nack { cid: body.u64()?, error: body.rest()? },
+        CALL => LinkMsg::Call { cid: body.u64()?, what: body.call()?, key: body.channel()?, data: body.data()? },
+        ANSWER => LinkMsg::Answer { cid: body.u64()?, data: body.data()? },
         kind => return Err(IpcError::UnknownKind(kind)),
     };
     // A Hello of a later version may carry more: its version is to be read and refused, not its length.
@@ -471,6 +514,11 @@ impl<'a> Body<'a> {
 
     fn bool(&mut self) -> Result<bool, IpcError> {
         Ok(self.u8()? != 0)
+    }
+
+    fn call(&mut self) -> Result<CallKind, IpcError> {
+        let number = self.u8()?;
+        CallKind::from_wire(number).ok_or(IpcError::UnknownCall(number))
     }
 
     fn rest(&mut self) -> Result<&'a str, IpcError> {

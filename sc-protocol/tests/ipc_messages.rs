@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use proptest::prelude::*;
-use sc_protocol::ipc::{Control, IpcError, LINK_VERSION, LinkMsg, LinkReader};
+use sc_protocol::ipc::{CallKind, Control, IpcError, LINK_VERSION, LinkMsg, LinkReader};
 use sc_protocol::limits::{CONTROL_MESSAGE_MAX, LINK_BUFFER_KEPT_MAX, LINK_MESSAGE_MAX};
 
 /// An owned message: kind, numbers, texts.
@@ -17,14 +17,16 @@ fn lend((kind, number, flag, text, data): &Owned) -> LinkMsg<'_> {
         3 => LinkMsg::Publish { cid, channel, data },
         4 => LinkMsg::Deliver { channel, data },
         5 => LinkMsg::Ack { cid, deliver: *flag },
-        _ => LinkMsg::Nack { cid, error: channel },
+        6 => LinkMsg::Nack { cid, error: channel },
+        7 => LinkMsg::Call { cid, what: CallKind::ALL[cid as usize % CallKind::ALL.len()], key: channel, data },
+        _ => LinkMsg::Answer { cid, data },
     }
 }
 
 fn messages() -> impl Strategy<Value = Vec<Owned>> {
     let text = "[a-zé😀/]{0,40}";
     let data = proptest::option::of(r#"\["[a-zé]{0,300}"\]"#);
-    prop::collection::vec((0u8..7, any::<u64>(), any::<bool>(), text, data), 0..12)
+    prop::collection::vec((0u8..9, any::<u64>(), any::<bool>(), text, data), 0..12)
 }
 
 fn read(reader: &mut LinkReader, data: &[u8], seen: &mut Vec<String>) -> Result<(), IpcError> {

@@ -173,6 +173,13 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             ExchangeEvent::SubscribeFailed { waiter: (channel, generation), error } => {
                 self.subscribe_failed(channel, generation, error);
             }
+            ExchangeEvent::Answered { number, data } => {
+                let data = Data::from_raw(data).into_owned();
+                self.core.tasks.push_back(Task::Answered(TicketId(number), Ok(data)));
+            }
+            ExchangeEvent::CallFailed { number, error } => {
+                self.core.tasks.push_back(Task::Answered(TicketId(number), Err(error)));
+            }
         }
     }
 

@@ -7,16 +7,21 @@ mod wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use sc_broker::{Broker, BrokerEvent, BrokerLimits, Exchange, ExchangeEvent, ExchangeLimits, LinkId};
+use sc_broker::{Broker, BrokerEvent, BrokerLimits, Exchange, ExchangeEvent, ExchangeLimits, LinkId, StoreLimits};
 use sc_protocol::Entropy;
 use sc_protocol::entropy::SeededEntropy;
-use sc_protocol::ipc::LinkMsg;
+use sc_protocol::ipc::{CallKind, LinkMsg};
 use wire::{Wire, publish_id, take};
 
 pub(crate) const CHANNELS: [&str; 5] = ["news", "chat/1", "chat/2", "", "a longer name of a channel"];
 
-pub(crate) const BROKER_LIMITS: BrokerLimits =
-    BrokerLimits { link_bytes_max: 1500, answers_bytes_max: 4000, channels_max: 100, names_bytes_max: 10_000 };
+pub(crate) const BROKER_LIMITS: BrokerLimits = BrokerLimits {
+    link_bytes_max: 1500,
+    answers_bytes_max: 4000,
+    channels_max: 100,
+    names_bytes_max: 10_000,
+    store: StoreLimits { store_bytes_max: 10_000, store_answer_max: 1000 },
+};
 
 pub(crate) const EXCHANGE_LIMITS: ExchangeLimits = ExchangeLimits {
     waiting_publishes_max: 6,
@@ -45,6 +50,8 @@ pub(crate) struct Rig {
     /// Deliveries that are in kernel buffers.
     written: BTreeSet<(u64, usize, u32)>,
     waiters: BTreeMap<u64, bool>,
+    /// Calls, and whether each was answered.
+    calls: BTreeMap<u64, bool>,
     next_id: u64,
     /// Of all bytes that any machine sent.
     pub(crate) digest: u64,
@@ -69,6 +76,8 @@ struct Worker {
     /// Channels whose deliveries must arrive: subscribed since an answer, on a link that lasted.
     steady: BTreeSet<usize>,
     log: Vec<Vec<u64>>,
+    /// The index of the last value that was added, by broker and life of its wire.
+    added: BTreeMap<(usize, u32), u64>,
 }
 
 /// An event, owned, in its place.
@@ -77,6 +86,7 @@ enum Seen {
     Published((u64, usize), bool),
     Failed((u64, usize)),
     Subscribed((u64, usize)),
+    Called(u64, Option<u64>),
 }
 
 impl Worker {
@@ -89,6 +99,10 @@ impl Worker {
                 ExchangeEvent::PublishFailed { pending, .. } => Seen::Failed(pending),
                 ExchangeEvent::Subscribed { waiter } => Seen::Subscribed(waiter),
                 ExchangeEvent::SubscribeFailed { error, .. } => panic!("no broker refuses here: {error}"),
+                ExchangeEvent::Answered { number, data } => {
+                    Seen::Called(number, data.and_then(|data| data.parse().ok()))
+                }
+                ExchangeEvent::CallFailed { number, .. } => Seen::Called(number, None),
             });
         });
         read.expect("a broker writes messages");
@@ -120,6 +134,7 @@ impl Rig {
             wanted: BTreeSet::new(),
             steady: BTreeSet::new(),
             log: vec![Vec::new(); CHANNELS.len()],
+            added: BTreeMap::new(),
         };
         let wire = |entropy: &mut SeededEntropy| Wire::new(20 + below(entropy, 2000), 20 + below(entropy, 2000));
         #[expect(clippy::disallowed_methods, reason = "a rig is a driver; the machines see one instant only")]
@@ -136,6 +151,7 @@ impl Rig {
             last: BTreeMap::new(),
             written: BTreeSet::new(),
             waiters: BTreeMap::new(),
+            calls: BTreeMap::new(),
             next_id: 0,
             digest: 0xcbf2_9ce4_8422_2325,
             overloads: 0,
@@ -149,7 +165,8 @@ impl Rig {
         match self.draw(1000) {
             0..60 => self.subscribe(w, channel),
             60..100 => self.unsubscribe(w, channel),
-            100..240 => self.publish(w, channel),
+            100..220 => self.publish(w, channel),
+            220..240 => self.call(w, b),
             240..400 => self.flush_worker(w, false),
             400..560 => self.broker_reads(w, b, false),
             560..740 => self.broker_writes(b, false),
@@ -190,6 +207,17 @@ impl Rig {
         }
         let shard = self.workers[w].exchange.shard_of(CHANNELS[channel]);
         assert!(self.workers[w].exchange.waiting(shard) <= EXCHANGE_LIMITS.waiting_publishes_max);
+    }
+
+    /// Adds a value to a list at a broker.
+    pub(crate) fn call(&mut self, w: usize, b: usize) {
+        let number = self.new_id();
+        self.calls.insert(number, false);
+        let called = self.workers[w].exchange.call(b as u32, CallKind::Add, r#"["list"]"#, Some("1"), number);
+        if let Err(error) = called {
+            assert!(error.message().contains("_max"), "{error} names the limit");
+            self.answer_call(number);
+        }
     }
 
     fn flush_worker(&mut self, w: usize, fully: bool) {
@@ -252,6 +280,7 @@ impl Rig {
                 assert_eq!(asked.insert(cid, Some((id, all.contains(&w)))), None, "a cid is used once");
                 receivers.insert(id, all.into_iter().filter(|&other| other != w).map(|o| (o, lives[o])).collect());
             }
+            LinkMsg::Call { cid, .. } => assert_eq!(asked.insert(cid, None), None, "a cid is used once"),
             other => panic!("a worker said {other:?}"),
         });
         read.expect("an exchange writes whole messages");
@@ -315,13 +344,15 @@ impl Rig {
                 }
             }
             LinkMsg::Nack { cid, error } => {
-                assert!(error.contains("brokerLinkLimit"), "{error}");
-                let (id, _) = asked.remove(&cid).expect("an answer, once").expect("only publishes are refused here");
+                assert!(error.contains("brokerLinkLimit") || error.contains("store_"), "{error}");
+                // Else a call, which had no room for its answer.
+                let Some((id, _)) = asked.remove(&cid).expect("an answer, once") else { return };
                 assert!(
                     receivers[&id].iter().all(|&(r, life)| !written.contains(&(id, r, life))),
                     "refused as a whole"
                 );
             }
+            LinkMsg::Answer { cid, .. } => assert_eq!(asked.remove(&cid), Some(None), "an answer to a call, once"),
             other => panic!("a broker said {other:?}"),
         });
         read.expect("a broker writes whole messages");
@@ -354,6 +385,13 @@ impl Rig {
                     }
                 }
                 Seen::Failed((id, _)) => self.answer(id, Answer::RefusedThere),
+                Seen::Called(number, index) => {
+                    self.answer_call(number);
+                    if let Some(index) = index {
+                        let before = self.workers[w].added.insert((b, self.wires[w][b].life), index);
+                        assert!(before < Some(index), "calls are carried out in order");
+                    }
+                }
                 Seen::Subscribed((waiter, channel)) => {
                     self.answer_waiter(waiter);
                     if self.workers[w].wanted.contains(&channel) {
@@ -387,6 +425,10 @@ impl Rig {
                     self.answer_waiter(waiter);
                 }
                 ExchangeEvent::SubscribeFailed { waiter: (waiter, _), .. } => self.answer_waiter(waiter),
+                ExchangeEvent::CallFailed { number, error } => {
+                    assert_eq!(error.name(), Some("BrokerError"));
+                    self.answer_call(number);
+                }
                 other => panic!("not without bytes: {other:?}"),
             }
         }
@@ -395,6 +437,10 @@ impl Rig {
     fn answer(&mut self, id: u64, answer: Answer) {
         let before = self.answers.insert(id, Some(answer)).expect("it was published");
         assert_eq!(before, None, "publish {id} is answered once");
+    }
+
+    fn answer_call(&mut self, number: u64) {
+        assert_eq!(self.calls.insert(number, true), Some(false), "call {number} is answered once");
     }
 
     fn answer_waiter(&mut self, waiter: u64) {

@@ -38,7 +38,8 @@ impl Rig {
     }
 
     fn is_settled(&self) -> bool {
-        let answered = self.answers.values().all(Option::is_some) && self.waiters.values().all(|&done| done);
+        let answered = self.answers.values().all(Option::is_some)
+            && self.waiters.values().chain(self.calls.values()).all(|&done| done);
         answered && self.wires.iter().flatten().all(Wire::is_empty)
     }
 
