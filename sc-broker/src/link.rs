@@ -119,9 +119,13 @@ impl<P> Link<P> {
     pub(crate) fn unanswered(&self) -> impl Iterator<Item = &P> {
         let sent = self.requests.iter().flatten().filter_map(|request| match request {
             Request::Publish { pending, .. } => Some(pending),
-            Request::Subscribe(_) => None,
+            Request::Subscribe(_) | Request::Call(_) => None,
         });
-        sent.chain(self.waiting.iter().map(|waiting| &waiting.pending))
+        let waiting = self.waiting.iter().filter_map(|waiting| match &waiting.what {
+            What::Publish(pending) => Some(pending),
+            What::Call(..) => None,
+        });
+        sent.chain(waiting)
     }
 
     pub(crate) fn waiting(&self) -> usize {

@@ -1,5 +1,7 @@
 //! Shared data and the application's queries, over the link.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;

@@ -1,6 +1,8 @@
 //! The store does what the map of SocketCluster's brokers does: random operations on fleximap 0.9.10, recorded by
 //! `tests/data/fleximap.js`, are done again.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use sc_broker::{Key, Store, StoreLimits};
 use serde_json::Value;
 
