@@ -3,7 +3,9 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 pub mod packages;
+pub mod process;
 pub mod server;
+pub mod wire;
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
