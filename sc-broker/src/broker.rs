@@ -12,6 +12,7 @@ use crate::error::{LinkError, over_limit, refused};
 use crate::limits::{BrokerLimits, FRAMING};
 use crate::outbox::Outbox;
 use crate::store::Store;
+use crate::successor::Opening;
 use crate::topic_tree::{Subscribed, TopicTree, Unsubscribed};
 
 /// Routes what workers publish to the workers that are subscribed.
@@ -74,6 +75,7 @@ pub struct Broker {
     /// Links that may have something sendable, each at most once ([`Link::ready`]).
     ready: VecDeque<u32>,
     events: VecDeque<BrokerEvent>,
+    pub(crate) opening: Opening,
     /// JSON of the refusal that has to be cheap, because it is for times of overload.
     link_full: BytesMut,
     /// Kept for its memory.
@@ -169,6 +171,8 @@ pub(crate) struct Link {
     /// The query for when it ends.
     pub(crate) death: Option<(Box<str>, Option<Box<str>>)>,
     greeted: bool,
+    /// All that its worker is subscribed to has been said.
+    pub(crate) synced: bool,
     blocked: bool,
     overloaded: bool,
     ready: bool,
@@ -199,6 +203,7 @@ impl Broker {
             barriers: Slab::new(),
             ready: VecDeque::new(),
             events: VecDeque::new(),
+            opening: Opening::default(),
             link_full,
             done: Vec::new(),
         }
@@ -247,6 +252,7 @@ impl Broker {
             }
         });
         self.links[link.0 as usize].reader = reader;
+        self.release_held(&mut sink);
         outcome?;
         Ok(read?)
     }
@@ -266,6 +272,7 @@ impl Broker {
         for barrier in state.outbox.counted_by() {
             self.count_down(barrier);
         }
+        self.forget_held(link.0);
     }
 
     /// The next bytes that may be written to some link: all of that link's that may. Report what became of them with
@@ -349,6 +356,11 @@ impl Broker {
             return Err(LinkError::Hello);
         }
         match *msg {
+            LinkMsg::Publish { cid, channel, data } if self.holds() => self.hold(link, cid, channel, data),
+            LinkMsg::Synced => {
+                self.synced(link);
+                return Ok(());
+            }
             LinkMsg::Publish { cid, channel, data } => {
                 if self.route(link, cid, channel, data) {
                     sink(self, BrokerCall::Published { channel, data });
@@ -412,7 +424,7 @@ impl Broker {
     }
 
     /// Answers whether the publish was taken.
-    fn route(&mut self, origin: u32, cid: u64, channel: &str, data: Option<&str>) -> bool {
+    pub(crate) fn route(&mut self, origin: u32, cid: u64, channel: &str, data: Option<&str>) -> bool {
         let receivers = self.topics.subscribers(channel);
         let need = FRAMING + channel.len() + data.map_or(0, str::len);
         let (mut deliver, mut left) = (false, 0u32);

@@ -174,6 +174,7 @@ impl<P, W> Exchange<P, W> {
                 self.ask_broker(key);
             }
         }
+        LinkMsg::Synced.write(&mut self.links[shard as usize].out);
         self.send_waiting(shard);
     }
 
@@ -400,6 +401,7 @@ impl<P, W> Exchange<P, W> {
             },
             // Only a worker says these. A broker that does is broken in a way that harms nobody here.
             LinkMsg::Hello { .. }
+            | LinkMsg::Synced
             | LinkMsg::Subscribe { .. }
             | LinkMsg::Unsubscribe { .. }
             | LinkMsg::Publish { .. }

@@ -11,6 +11,7 @@ mod names;
 mod outbox;
 pub mod shard;
 pub mod store;
+mod successor;
 pub mod topic_tree;
 
 pub use broker::{Broker, BrokerCall, BrokerEvent, CallId, LinkId};

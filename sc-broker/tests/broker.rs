@@ -242,3 +242,43 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_successor_holds_publishes_until_it_knows_who_is_subscribed() {
+    let mut broker = Broker::successor(BrokerLimits::default(), 7);
+    let (a, b) = (broker.attach(now()), broker.attach(now()));
+    tell(&mut broker, a, &[hello(0), subscribe(1, "a"), LinkMsg::Synced, publish(2, "a")]);
+    assert_eq!(writes(&mut broker), [(a, "ack 1".to_owned())], "the publish waits");
+    broker.all_attached();
+    broker.release_held(|_, _| ());
+    assert_eq!(writes(&mut broker), []);
+    tell(&mut broker, b, &[hello(1), subscribe(1, "a")]);
+    assert_eq!(writes(&mut broker), [(b, "ack 1".to_owned())]);
+    let mut routed = 0;
+    let synced = bytes(&[LinkMsg::Synced, publish(2, "a")]);
+    broker.handle_bytes_with(now(), b, &synced, |_, _| routed += 1).unwrap();
+    assert_eq!(routed, 2, "in order, and the application sees both");
+    let expected = [(b, "a=1"), (a, "own 2, a=1"), (b, "own 2")].map(|(link, text)| (link, text.to_owned()));
+    assert_eq!(writes(&mut broker), expected, "the first publish reaches who came back after it");
+}
+
+#[test]
+fn a_successor_waits_for_nobody_who_is_gone_and_holds_no_more_than_its_limit() {
+    let limits = BrokerLimits { link_bytes_max: 1000, ..BrokerLimits::default() };
+    let mut broker = Broker::successor(limits, 7);
+    let (a, b, c) = (broker.attach(now()), broker.attach(now()), broker.attach(now()));
+    broker.all_attached();
+    tell(&mut broker, a, &[hello(0), LinkMsg::Synced]);
+    tell(&mut broker, b, &[hello(1), LinkMsg::Synced, publish(1, "x")]);
+    for cid in 1..100 {
+        tell(&mut broker, a, &[publish(cid, "x")]);
+    }
+    let refused = writes(&mut broker);
+    assert!(refused.iter().all(|(link, text)| *link == a && text.contains("nack")), "{refused:?}");
+    broker.detached(now(), b);
+    broker.detached(now(), c);
+    broker.release_held(|_, _| ());
+    let acks = writes(&mut broker).iter().map(|(link, text)| (*link, text.matches("ack").count())).collect::<Vec<_>>();
+    let refused = refused.iter().map(|(_, text)| text.matches("nack").count()).sum::<usize>();
+    assert_eq!(acks, [(a, 99 - refused)], "the publish of one that is gone is gone");
+}

@@ -10,7 +10,7 @@ type Ex = Exchange<&'static str, &'static str>;
 fn exchange(limits: ExchangeLimits) -> Ex {
     let mut exchange = Exchange::new(1, limits, 3);
     exchange.link_up(0, 4, 99);
-    assert_eq!(said(&mut exchange), "hello 4");
+    assert_eq!(said(&mut exchange), "hello 4, synced");
     exchange
 }
 
@@ -22,6 +22,7 @@ fn said(exchange: &mut Ex) -> String {
         let read = reader.handle_bytes(&bytes, |msg| {
             words.push(match msg {
                 LinkMsg::Hello { worker, .. } => format!("hello {worker}"),
+                LinkMsg::Synced => "synced".to_owned(),
                 LinkMsg::Subscribe { cid, channel } => format!("sub {cid} {channel}"),
                 LinkMsg::Unsubscribe { channel } => format!("unsub {channel}"),
                 LinkMsg::Publish { cid, channel, data } => format!("pub {cid} {channel} {}", data.unwrap_or("absent")),
@@ -131,7 +132,7 @@ fn a_broker_that_comes_back_is_told_everything_in_order() {
     exchange.unsubscribe("gone before it came");
     assert_eq!((said(&mut exchange), events(&mut exchange)), (String::new(), String::new()));
     exchange.link_up(0, 4, 99);
-    assert_eq!(said(&mut exchange), "hello 4, sub 5 z, sub 6 a, pub 7 a 2");
+    assert_eq!(said(&mut exchange), "hello 4, sub 5 z, sub 6 a, synced, pub 7 a 2");
     assert_eq!(
         hear(&mut exchange, &[ack(4, true), ack(5, false), ack(6, false), ack(7, true)]),
         "subscribed more, own waits"
@@ -221,7 +222,7 @@ fn a_refusal_of_the_broker_ends_what_it_never_had() {
     said(&mut exchange);
 
     exchange.link_up(0, 4, 99);
-    assert_eq!(said(&mut exchange), "hello 4, sub 4 a");
+    assert_eq!(said(&mut exchange), "hello 4, sub 4 a, synced");
     assert_eq!(hear(&mut exchange, &[no(4), NEWS]), "");
     exchange.subscribe("a", "three");
     assert_eq!(said(&mut exchange), "sub 5 a");
@@ -261,7 +262,7 @@ fn a_sink_may_end_the_link() {
         exchange.link_up(0, 4, 99);
     };
     exchange.handle_bytes(0, &bytes, sink).unwrap();
-    assert_eq!(said(&mut exchange), "hello 4, sub 2 a");
+    assert_eq!(said(&mut exchange), "hello 4, sub 2 a, synced");
     assert_eq!(hear(&mut exchange, &[ack(2, false), NEWS]), "a=absent", "the new stream begins at a message");
 }
 
@@ -288,7 +289,7 @@ fn calls_and_publishes_keep_their_order_and_wait_together() {
     let refused = exchange.call(0, CallKind::Get, r#"["k"]"#, None, 13).unwrap_err();
     assert!(refused.message().contains("waiting_publishes_max"), "{refused}");
     exchange.link_up(0, 0, 1);
-    assert_eq!(said(&mut exchange), r#"hello 0, call 1 Set ["k"], pub 2 a 2, call 3 Get ["k"]"#);
+    assert_eq!(said(&mut exchange), r#"hello 0, synced, call 1 Set ["k"], pub 2 a 2, call 3 Get ["k"]"#);
     let answers = [LinkMsg::Answer { cid: 1, data: None }, ack(2, false), LinkMsg::Answer { cid: 3, data: Some("1") }];
     assert_eq!(hear(&mut exchange, &answers), "answer 11 absent, published p, answer 12 1");
 }
@@ -299,11 +300,11 @@ fn a_call_whose_link_breaks_fails_and_one_that_waits_goes_on_waiting() {
     exchange.link_up(0, 0, 1);
     exchange.call(0, CallKind::Pop, r#"["k"]"#, None, 11).unwrap();
     exchange.call(0, CallKind::Get, r#"["k"]"#, None, 12).unwrap();
-    assert_eq!(said(&mut exchange), r#"hello 0, call 1 Pop ["k"]"#);
+    assert_eq!(said(&mut exchange), r#"hello 0, synced, call 1 Pop ["k"]"#);
     exchange.link_down(0);
     assert!(events(&mut exchange).starts_with("failed call 11: BrokerError"));
     exchange.link_up(0, 0, 1);
-    assert_eq!(said(&mut exchange), r#"hello 0, call 2 Get ["k"]"#);
+    assert_eq!(said(&mut exchange), r#"hello 0, synced, call 2 Get ["k"]"#);
     let nack = LinkMsg::Nack { cid: 2, error: r#"{"message":"no","name":"QueryError"}"# };
     assert!(hear(&mut exchange, &[nack]).starts_with("failed call 12: QueryError"));
 }

@@ -22,6 +22,8 @@ pub(crate) struct BrokerConfig {
     pub(crate) limits: BrokerLimits,
     /// How long a worker may stay overloaded before its link is given up; `None`: for ever.
     pub(crate) hang_timeout: Option<Duration>,
+    /// It takes the place of one that is gone.
+    pub(crate) respawn: bool,
     /// Random: for hash tables.
     pub(crate) seed: u64,
 }
@@ -55,7 +57,11 @@ impl BrokerLoop {
         let at = clock.read();
         Ok(Self {
             master: Master::new(control, poll.registry(), at.now)?,
-            broker: Broker::new(config.limits, config.seed),
+            broker: if config.respawn {
+                Broker::successor(config.limits, config.seed)
+            } else {
+                Broker::new(config.limits, config.seed)
+            },
             scratch: vec![0; SCRATCH_LEN].into(),
             links: Vec::new(),
             overloaded: BTreeMap::new(),
@@ -121,6 +127,8 @@ impl BrokerLoop {
                 self.read_link(number);
             }
         }
+        // No controller listens yet: it would be told of them here.
+        self.broker.release_held(|_, _| ());
         self.write_links();
         self.handle_events();
         self.give_up_hung();
@@ -132,6 +140,7 @@ impl BrokerLoop {
         for order in self.master.read() {
             match order {
                 Order::Link(worker, fd) => self.link(worker, fd),
+                Order::Linked => self.broker.all_attached(),
                 // It has no clients: those of workers are drained long before it ends.
                 Order::Terminate | Order::Drain(_) => self.terminate = true,
                 Order::Conns(..) | Order::Listener(..) | Order::Message(_) => {}

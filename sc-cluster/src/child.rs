@@ -40,6 +40,8 @@ pub(crate) enum Order {
     Listener(u32, OwnedFd),
     /// Use this link to the broker, or the worker, of that number.
     Link(u32, OwnedFd),
+    /// All workers that there are have links.
+    Linked,
     /// Send the clients away over this time, then end.
     Drain(Duration),
     /// End.
@@ -81,6 +83,7 @@ impl Master {
                 Control::Conns { count, .. } => Some(Order::Conns(fds, count as usize)),
                 Control::Listener { listener } => fds.pop().map(|fd| Order::Listener(listener, fd)),
                 Control::Link { peer } => fds.pop().map(|fd| Order::Link(peer, fd)),
+                Control::Linked => Some(Order::Linked),
                 Control::Drain { millis } => Some(Order::Drain(Duration::from_millis(millis.into()))),
                 Control::Terminate => Some(Order::Terminate),
                 Control::Message { json, .. } => Some(Order::Message(json.to_owned())),

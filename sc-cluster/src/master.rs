@@ -302,6 +302,7 @@ impl Master {
                 SupOut::Link { worker, worker_id, broker, broker_id } => {
                     self.link(now, (worker, worker_id), (broker, broker_id));
                 }
+                SupOut::Linked(child) => self.send(now, child, &Control::Linked, &[]),
                 SupOut::Listener(child) => self.share_listener(now, child),
                 SupOut::Handoff(child, conns) => self.hand_off(now, child, conns),
                 SupOut::Release(ConnKey(conn)) => drop(self.conns.try_remove(conn)),

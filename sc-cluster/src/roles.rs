@@ -128,6 +128,7 @@ pub(crate) fn run_broker(control: ControlLink, init: &Init) -> ExitCode {
     let config = BrokerConfig {
         limits: BrokerLimits { link_bytes_max: init.options.broker_link_limit, ..BrokerLimits::default() },
         hang_timeout: init.options.worker_hang_timeout(),
+        respawn: init.respawn,
         seed: SystemEntropy::new().next_u64(),
     };
     exit_code(BrokerLoop::new(config, control).and_then(|mut broker| broker.run()))

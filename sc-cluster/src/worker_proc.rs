@@ -330,6 +330,7 @@ impl WorkerLoop {
                 Order::Link(shard, fd) => self.link(shard, fd),
                 Order::Drain(over) => self.drain(over),
                 Order::Terminate => self.terminate(),
+                Order::Linked => {}
                 // The application's API has no handler for messages of the master yet.
                 Order::Message(_) => {}
             }

@@ -18,7 +18,7 @@ fn every_worker_has_a_link_to_every_broker_also_after_a_respawn() {
     }
     rig.die(rig.broker(1));
     let broker = rig.broker(1);
-    assert_eq!(rig.process(broker).links.len(), 3);
+    assert_eq!((rig.process(broker).links.len(), rig.process(broker).linked), (3, Some(3)));
     rig.die(rig.worker(2));
     let worker = rig.worker(2);
     assert_eq!(rig.process(worker).links.len(), 2);

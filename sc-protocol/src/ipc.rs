@@ -38,6 +38,8 @@ pub enum LinkMsg<'a> {
         /// Its process id, for reports.
         pid: u32,
     },
+    /// Worker to broker, behind what it asks for when a link begins: the broker knows all that this worker is subscribed to.
+    Synced,
     /// Worker to broker: this worker wants the channel's messages. Answered by `Ack { deliver: false }` or `Nack`.
     Subscribe {
         /// The worker's number of this request.
@@ -121,6 +123,7 @@ impl LinkMsg<'_> {
                 out.put_u32(worker);
                 out.put_u32(pid);
             }
+            Self::Synced => out.put_u8(SYNCED),
             Self::Subscribe { cid, channel } => {
                 out.put_u8(SUBSCRIBE);
                 out.put_u64(cid);
@@ -175,6 +178,7 @@ impl LinkMsg<'_> {
     fn frame_len(&self) -> usize {
         let body = match *self {
             Self::Hello { .. } => 1 + 4 + 4,
+            Self::Synced => 0,
             Self::Subscribe { channel, .. } => 8 + channel.len(),
             Self::Unsubscribe { channel } => channel.len(),
             Self::Publish { channel, data, .. } => 8 + 4 + channel.len() + data.map_or(0, str::len),
@@ -269,6 +273,8 @@ pub enum Control<'a> {
         /// The other end's owner: for a worker the broker's number, for a broker the worker's.
         peer: u32,
     },
+    /// Master to broker, behind the first links: every worker that there is has one.
+    Linked,
     /// Master to child: finish and exit.
     Terminate,
     /// Master to worker: take no more connections, send your clients away evenly over this time, then exit.
@@ -326,6 +332,7 @@ impl<'a> Control<'a> {
             }
             Self::Listener { listener } => put_number(out, LISTENER, listener),
             Self::Link { peer } => put_number(out, LINK, peer),
+            Self::Linked => out.push(LINKED),
             Self::Terminate => out.push(TERMINATE),
             Self::Drain { millis } => put_number(out, DRAIN, millis),
             Self::Message { id, json } => put_numbered(out, MESSAGE, id, json),
@@ -367,6 +374,7 @@ impl<'a> Control<'a> {
             CONNS => Self::Conns { listener: body.u32()?, count: body.u32()? },
             LISTENER => Self::Listener { listener: body.u32()? },
             LINK => Self::Link { peer: body.u32()? },
+            LINKED => Self::Linked,
             TERMINATE => Self::Terminate,
             DRAIN => Self::Drain { millis: body.u32()? },
             MESSAGE => Self::Message { id: body.u64()?, json: body.rest()? },
@@ -417,6 +425,7 @@ const PUBLISH: u8 = 4;
 const DELIVER: u8 = 5;
 const ACK: u8 = 6;
 const NACK: u8 = 7;
+const SYNCED: u8 = 16;
 const CALL: u8 = 8;
 const ANSWER: u8 = 9;
 
@@ -428,6 +437,7 @@ const TERMINATE: u8 = 5;
 const MESSAGE: u8 = 6;
 const DRAIN: u8 = 7;
 const REPLY: u8 = 8;
+const LINKED: u8 = 9;
 const READY: u8 = 65;
 const CONNS_TAKEN: u8 = 66;
 const BEAT: u8 = 67;
@@ -451,6 +461,7 @@ fn parse_frame(frame: &[u8]) -> Result<LinkMsg<'_>, IpcError> {
     let kind = body.u8()?;
     let msg = match kind {
         HELLO => LinkMsg::Hello { version: body.u8()?, worker: body.u32()?, pid: body.u32()? },
+        SYNCED => LinkMsg::Synced,
         SUBSCRIBE => LinkMsg::Subscribe { cid: body.u64()?, channel: body.rest()? },
         UNSUBSCRIBE => LinkMsg::Unsubscribe { channel: body.rest()? },
         PUBLISH => LinkMsg::Publish { cid: body.u64()?, channel: body.channel()?, data: body.data()? },

@@ -74,7 +74,7 @@ proptest! {
     fn control_messages_come_back(number in any::<u32>(), total in any::<u64>(), text in ".{0,60}") {
         let all = [
             Control::Init(&text), Control::Conns { listener: number, count: 32 }, Control::Listener { listener: number },
-            Control::Link { peer: number }, Control::Terminate, Control::Message { id: total, json: &text }, Control::Ready,
+            Control::Link { peer: number }, Control::Linked, Control::Terminate, Control::Message { id: total, json: &text }, Control::Ready,
             Control::ConnsTaken { total }, Control::Beat { connections: number }, Control::Report(&text),
             Control::Reply { id: total, json: &text }, Control::Status(&text), Control::Drain { millis: number },
             Control::ConnsLost { count: number },

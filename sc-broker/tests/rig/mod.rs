@@ -266,6 +266,7 @@ impl Rig {
         let wire = &mut wires[w][b];
         let (asked, life) = (&mut wire.asked, lives[w]);
         let read = wire.requests.handle_bytes(data, |msg| match msg {
+            LinkMsg::Synced => {}
             LinkMsg::Hello { .. } => assert_eq!(asked.insert(0, None), None, "one Hello, first"),
             LinkMsg::Subscribe { cid, channel } => {
                 assert_eq!(asked.insert(cid, None), None, "a cid is used once, in life {life}");

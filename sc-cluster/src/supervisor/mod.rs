@@ -184,6 +184,8 @@ pub enum SupOut {
         /// … and its number.
         broker_id: u32,
     },
+    /// Send `Linked` to this broker: it has links to all workers that there are.
+    Linked(ChildKey),
     /// Send the listening socket to this worker (`schedulingPolicy: none`).
     Listener(ChildKey),
     /// Send these connections in one message, or answer [`SupIn::HandoffBlocked`] before polling on. Keep the copies.
@@ -372,6 +374,9 @@ impl Supervisor {
         });
         let links: Vec<_> = links.collect();
         self.outputs.extend(links);
+        if role == Role::Broker {
+            self.outputs.push_back(SupOut::Linked(key));
+        }
         if self.ending.is_some() {
             self.ask(key);
         }
@@ -393,6 +398,7 @@ impl Supervisor {
             | Control::Conns { .. }
             | Control::Listener { .. }
             | Control::Link { .. }
+            | Control::Linked
             | Control::Drain { .. }
             | Control::Terminate => {
                 self.kill_because(key, "it sent a message that only a master sends; it is killed");

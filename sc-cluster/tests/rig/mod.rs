@@ -31,6 +31,8 @@ pub struct Process {
     pub inbox: Vec<ConnKey>,
     pub taken: Vec<ConnKey>,
     pub links: BTreeSet<ChildKey>,
+    /// It was told that these were all of them.
+    pub linked: Option<usize>,
     /// Its control channel takes no messages.
     pub is_full: bool,
 }
@@ -106,6 +108,11 @@ impl Rig {
                     assert_eq!((self.processes[&worker].id, self.processes[&broker].id), (worker_id, broker_id));
                     assert!(self.process(worker).links.insert(broker), "one link for each pair");
                     assert!(self.process(broker).links.insert(worker), "one link for each pair");
+                }
+                SupOut::Linked(child) => {
+                    let process = self.process(child);
+                    assert_eq!(process.linked, None, "said once");
+                    process.linked = Some(process.links.len());
                 }
                 SupOut::Listener(child) => self.process(child).has_listener = true,
                 SupOut::Handoff(child, conns) => self.hand_off(child, conns),
