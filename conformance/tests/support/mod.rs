@@ -4,6 +4,7 @@
 
 pub mod packages;
 pub mod process;
+pub mod sample;
 pub mod server;
 pub mod wire;
 

@@ -102,7 +102,7 @@ pub fn run_to_end(command: &mut Command) -> Result<String, String> {
 }
 
 /// The end of a process; one that takes longer than [`PATIENCE`] is killed.
-fn waited(mut child: Child) -> Result<ExitStatus, String> {
+pub(super) fn waited(mut child: Child) -> Result<ExitStatus, String> {
     let pid = Pid::from_child(&child);
     let (ended, end) = mpsc::channel();
     let waiter = thread::spawn(move || {
@@ -123,7 +123,7 @@ fn waited(mut child: Child) -> Result<ExitStatus, String> {
 }
 
 /// Reads lines on a thread of their own, into `output` and to `each`.
-fn collect(
+pub(super) fn collect(
     from: impl Read + Send + 'static,
     output: Arc<Mutex<String>>,
     each: impl Fn(&str) + Send + 'static,
@@ -138,21 +138,24 @@ fn collect(
     })
 }
 
-/// The contract server's program, built with the profile of this test.
-static EXECUTABLE: LazyLock<Result<String, String>> = LazyLock::new(|| {
+/// The contract server's program.
+static EXECUTABLE: LazyLock<Result<String, String>> = LazyLock::new(|| built("--example", "contract-server"));
+
+/// The path of a program of sc-cluster (`--bin` or `--example` and its name), built with the profile of this test.
+pub fn built(kind: &str, name: &str) -> Result<String, String> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| env!("CARGO").to_owned());
     let mut build = Command::new(cargo);
     // With --workspace the features are those of `cargo test --workspace`, so that nothing is built a second time.
-    build.args(["build", "--quiet", "--workspace", "--example", "contract-server"]);
+    build.args(["build", "--quiet", "--workspace", kind, name]);
     build.args(["--message-format=json-render-diagnostics"]).current_dir(env!("CARGO_MANIFEST_DIR"));
     if !cfg!(debug_assertions) {
         build.arg("--release");
     }
     let said = run_to_end(&mut build)?;
     let messages = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let of_example = |message: Value| match message["target"]["name"].as_str() {
-        Some("contract-server") => message["executable"].as_str().map(str::to_owned),
+    let executable = |message: Value| match message["target"]["name"].as_str() {
+        Some(found) if found == name => message["executable"].as_str().map(str::to_owned),
         _ => None,
     };
-    messages.filter_map(of_example).next_back().ok_or_else(|| format!("no executable was built:\n{said}"))
-});
+    messages.filter_map(executable).next_back().ok_or_else(|| format!("no executable was built:\n{said}"))
+}

@@ -53,7 +53,7 @@ export class Client {
     addEventListener("online", () => this.state === "waiting" && this.connect());
   }
 
-  /** Events: `state`, `auth`, `channels`, `message` {channel, data}, `event` {event, data}, `kicked` {channel, message}, `frame` {out, text}. */
+  /** Events: `state`, `protocol`, `auth`, `channels`, `message` {channel, data}, `event` {event, data}, `kicked` {channel, message}, `frame` {out, text}. */
   on(type, listener) {
     this.#listeners.set(type, [...(this.#listeners.get(type) ?? []), listener]);
     return this;
@@ -202,7 +202,9 @@ export class Client {
   // comes later, without the other ever having come, is from a server of protocol 1.
   #ping(text) {
     const version = text === "" ? 2 : 1;
-    if (version === 2 || (this.protocol === null && this.state === "open")) this.protocol = version;
+    const first = this.protocol === null;
+    if (version === 2 || (first && this.state === "open")) this.protocol = version;
+    if (first && this.protocol !== null) this.#emit("protocol");
     if (this.protocol !== version) return;
     this.#heard();
     this.#write(version === 2 ? "" : "#2");

@@ -57,6 +57,8 @@ $("toggle").addEventListener("click", () => {
   else client.connect();
 });
 
+client.on("protocol", () => ($("protocol").textContent = `Protocol ${client.protocol}`));
+
 // ---- where this window is ----
 
 client.on("event", ({ event, data }) => {
@@ -79,7 +81,6 @@ function arrived(whoami) {
   $("worker").textContent = `worker ${me.worker}`;
   $("pid").textContent = `pid ${me.pid}, one of ${me.workers}`;
   $("broker").textContent = me.brokers === 1 ? "broker 0" : `brokers 0 ${me.brokers === 2 ? "and" : "to"} ${me.brokers - 1}`;
-  $("protocol").textContent = client.protocol === null ? "Protocol –" : `Protocol ${client.protocol}`;
   $("beside").href = `/#beside=${me.worker}`;
   $("beside").textContent = me.workers > 1 ? "Open one on another worker" : "Open one";
   announce({ ask: true });
