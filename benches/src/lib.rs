@@ -6,6 +6,8 @@ pub mod client;
 pub mod ledger;
 pub mod many;
 pub mod net;
+pub mod paths;
 pub mod process;
+pub mod rig;
 pub mod run;
 pub mod workload;
