@@ -26,6 +26,7 @@ use std::borrow::Cow;
 
 use bytes::BytesMut;
 
+mod plain;
 mod scan;
 mod text;
 
@@ -68,8 +69,8 @@ pub fn kind(raw: &str) -> Kind {
 #[must_use]
 pub fn object<'a, const N: usize>(text: &'a str, names: [&str; N]) -> Option<[Option<&'a str>; N]> {
     let mut found = [None; N];
-    for_each_member(text, |key, value| {
-        if let Some(place) = names.iter().position(|name| text::key_is(key, name)) {
+    walk(text, |key, has_escapes, value| {
+        if let Some(place) = names.iter().position(|name| text::key_is(key, has_escapes, name)) {
             found[place] = Some(value);
         }
     })?;
@@ -81,6 +82,12 @@ pub fn object<'a, const N: usize>(text: &'a str, names: [&str; N]) -> Option<[Op
 ///
 /// Checks all of `text`, but `f` has already seen members when an error is found behind them. `None`: as [`object`].
 pub fn for_each_member<'a>(text: &'a str, mut f: impl FnMut(&'a str, &'a str)) -> Option<()> {
+    walk(text, |key, _, value| f(key, value))
+}
+
+/// As [`for_each_member`], and says of each key whether it has escapes.
+#[inline]
+fn walk<'a>(text: &'a str, mut f: impl FnMut(&'a str, bool, &'a str)) -> Option<()> {
     let bytes = text.as_bytes();
     let mut at = scan::blank(bytes, 0);
     if bytes.get(at) != Some(&b'{') {
@@ -91,10 +98,10 @@ pub fn for_each_member<'a>(text: &'a str, mut f: impl FnMut(&'a str, &'a str)) -
         return (scan::blank(bytes, at + 1) == bytes.len()).then_some(());
     }
     loop {
-        let key_end = scan::string(bytes, at)?;
+        let (key_end, has_escapes) = scan::string_and_escapes(bytes, at)?;
         let start = scan::colon(bytes, key_end)?;
         let end = scan::value(bytes, start)?;
-        f(text.get(at..key_end)?, text.get(start..end)?);
+        f(text.get(at..key_end)?, has_escapes, text.get(start..end)?);
         at = scan::blank(bytes, end);
         match bytes.get(at)? {
             b',' => at = scan::blank(bytes, at + 1),
@@ -145,16 +152,12 @@ impl std::iter::FusedIterator for Elements<'_> {}
 /// place where this is not what JavaScript has. `None`: `raw` is no string token.
 #[must_use]
 pub fn string(raw: &str) -> Option<Cow<'_, str>> {
-    let bytes = raw.as_bytes();
-    if scan::string(bytes, 0)? != bytes.len() {
+    let (end, has_escapes) = scan::string_and_escapes(raw.as_bytes(), 0)?;
+    if end != raw.len() {
         return None;
     }
-    let inner = raw.get(1..raw.len() - 1)?;
-    Some(if scan::plain(bytes, 1) + 1 == bytes.len() {
-        Cow::Borrowed(inner)
-    } else {
-        Cow::Owned(text::unescape(inner))
-    })
+    let inner = raw.get(1..end - 1)?;
+    Some(if has_escapes { Cow::Owned(text::unescape(inner)) } else { Cow::Borrowed(inner) })
 }
 
 /// The value of a number token, as JavaScript has it: `1e999` is infinite. `None`: `raw` is no number token.

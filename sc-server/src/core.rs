@@ -42,6 +42,9 @@ pub(crate) enum After {
     KickOut { socket: SocketId, channel: Option<String>, message: Option<String> },
 }
 
+/// Frames are cut off one allocation of this size after the other: a hundred small ones share one.
+const SCRATCH_LEN: usize = 16 * 1024;
+
 pub(crate) struct Core<S, P> {
     pub(crate) config: Config,
     pub(crate) at: Time,
@@ -97,7 +100,7 @@ impl<S, P> Core<S, P> {
             after: Vec::new(),
             handler_depth: 0,
             spare: Vec::new(),
-            scratch: BytesMut::new(),
+            scratch: BytesMut::with_capacity(SCRATCH_LEN),
             entropy,
             auth,
             counters: Counters::default(),

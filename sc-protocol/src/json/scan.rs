@@ -1,5 +1,7 @@
 //! Positions in JSON text: where a token or a value ends. `None` is "not JSON" throughout.
 
+use super::plain::plain;
+
 /// The first position at or after `at` that holds no white space.
 #[inline]
 pub(super) fn blank(bytes: &[u8], mut at: usize) -> usize {
@@ -80,13 +82,19 @@ fn container(bytes: &[u8], mut at: usize) -> Option<usize> {
 /// The end of the string token that begins at `at`.
 #[inline]
 pub(super) fn string(bytes: &[u8], at: usize) -> Option<usize> {
+    string_and_escapes(bytes, at).map(|(end, _)| end)
+}
+
+/// The end of the string token that begins at `at`, and whether there are escapes in it.
+#[inline]
+pub(super) fn string_and_escapes(bytes: &[u8], at: usize) -> Option<(usize, bool)> {
     if bytes.get(at) != Some(&b'"') {
         return None;
     }
     let at = plain(bytes, at + 1);
     match bytes.get(at)? {
-        b'"' => Some(at + 1),
-        _ => string_with_escapes(bytes, at),
+        b'"' => Some((at + 1, false)),
+        _ => string_with_escapes(bytes, at).map(|end| (end, true)),
     }
 }
 
@@ -110,53 +118,6 @@ fn string_with_escapes(bytes: &[u8], mut at: usize) -> Option<usize> {
         }
         at = plain(bytes, at);
     }
-}
-
-/// The first position at or after `at` with a byte that is special in a string: a quote, a backslash or a control
-/// character. The length of `bytes` if there is none.
-#[inline]
-pub(super) fn plain(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let special = special(u64::from_le_bytes(*chunk));
-        if special != 0 {
-            return at + special.trailing_zeros() as usize / 8;
-        }
-        at = plain_blocks(bytes, at + 8);
-    }
-    while bytes.get(at).is_some_and(|&byte| !is_special(byte)) {
-        at += 1;
-    }
-    at
-}
-
-/// The high bits of the special bytes of a word. A borrow can set the bit of the byte above a special one as well, never
-/// one below, so the lowest bit is right.
-#[inline]
-fn special(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let (quote, slash) = (word ^ (ONES * b'"' as u64), word ^ (ONES * b'\\' as u64));
-    ((word.wrapping_sub(ONES * 0x20) & !word)
-        | (quote.wrapping_sub(ONES) & !quote)
-        | (slash.wrapping_sub(ONES) & !slash))
-        & HIGH
-}
-
-#[inline]
-fn is_special(byte: u8) -> bool {
-    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
-}
-
-/// Skips whole blocks without a special byte. The loop over a block has no exit in it, so it becomes vector code.
-#[inline]
-fn plain_blocks(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<32>) {
-        if block.iter().fold(false, |any, &byte| any | is_special(byte)) {
-            break;
-        }
-        at += 32;
-    }
-    at
 }
 
 /// The end of the number that begins at `at`.

@@ -1,21 +1,18 @@
 //! From string tokens to text and back.
 
-use std::cmp::Ordering;
-
 use bytes::{BufMut, BytesMut};
 
-use super::scan;
+use super::plain::plain;
 
-/// Whether a key's valid string token means `name`. Almost no key has an escape, so its text is compared first.
+/// Whether a key's valid string token means `name`.
 #[inline]
-pub(super) fn key_is(token: &str, name: &str) -> bool {
-    let Some(inner) = token.as_bytes().get(1..token.len().saturating_sub(1)) else { return false };
-    // Unescaping only shortens: a key of equal length means `name` if it is the same and has no escape.
-    match inner.len().cmp(&name.len()) {
-        Ordering::Less => false,
-        Ordering::Equal => inner == name.as_bytes() && !inner.contains(&b'\\'),
-        Ordering::Greater => inner.contains(&b'\\') && escaped_key_is(&token[1..token.len() - 1], name),
+pub(super) fn key_is(token: &str, has_escapes: bool, name: &str) -> bool {
+    // What lies between the quotes; unescaping only shortens it.
+    let Some(inner) = token.len().checked_sub(2).filter(|&len| len >= name.len()) else { return false };
+    if has_escapes {
+        return escaped_key_is(&token[1..=inner], name);
     }
+    inner == name.len() && token.as_bytes()[1..=inner] == *name.as_bytes()
 }
 
 #[cold]
@@ -49,7 +46,7 @@ pub(super) fn write(out: &mut BytesMut, s: &str) {
     out.put_u8(b'"');
     let mut from = 0;
     loop {
-        let to = scan::plain(bytes, from);
+        let to = plain(bytes, from);
         out.put_slice(&bytes[from..to]);
         let Some(&special) = bytes.get(to) else { break };
         match special {
