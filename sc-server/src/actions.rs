@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use sc_protocol::ScError;
+use sc_protocol::json::{self, Kind};
 use sc_protocol::packet::{Cid, Version};
 use sc_protocol::ws::CloseCode;
-use sc_protocol::{ScError, json};
 
 use crate::core::Core;
 use crate::cx::Cx;
 use crate::data::Data;
 use crate::engine::Engine;
+use crate::js_text::shown;
 use crate::middleware::{Emit, PublishIn, Request, Subscribe};
 use crate::reply::{Answer, AnyOutcome, Block, Pass, Reply, Verdict};
 use crate::socket::{Phase, Socket, SocketId};
@@ -88,6 +90,15 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             Ok(Reply::Empty) => self.core.respond(id, want.as_ref(), Ok(None)),
             Ok(Reply::Json(json)) => self.core.respond(id, want.as_ref(), Ok(Some(&json))),
             Ok(Reply::Never) => {}
+            Ok(Reply::Refused(refusal)) => {
+                let (error, data) = *refusal;
+                self.core.report_cause(event, &error);
+                let version = self.core.socket(id).map_or(Version::V2, Socket::version);
+                let data = data.json().filter(|_| version == Version::V1);
+                if let Some(cid) = &want {
+                    self.core.respond_both(id, cid, Some(&error), data);
+                }
+            }
             Ok(Reply::Later(ticket)) => {
                 let want = want.map(Cid::into_owned);
                 self.park(ticket.id, Parked::Answer { socket: id, want, event: event.into() });
@@ -115,16 +126,15 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         text: &str,
     ) {
         let Some(version) = self.core.socket(id).map(Socket::version) else { return };
-        let members = data.and_then(|data| json::object(data, ["channel", "waitForAuth", "data"]));
-        let [channel, wait_for_auth, options] = match members {
-            Some(members) => members,
+        let members = data.and_then(|data| json::object(data, ["channel", "waitForAuth", "data", "batch"]));
+        let [channel, wait_for_auth, options, batch] = members.unwrap_or_else(|| {
             // SC 4.1.3 to 14 take the bare name as well; it is made an object before middleware sees it.
-            None if version == Version::V1 => [data, None, None],
-            None => [None; 3],
-        };
+            let bare = data.filter(|data| version == Version::V1 && json::kind(data) == Kind::String);
+            [bare, None, None, None]
+        });
         let name = channel.and_then(json::string).filter(|name| name.len() <= self.core.config.channel_name_max);
         let Some(channel) = name else {
-            let error = ScError::subscribe_invalid_channel(&self.core.name(id), shown(channel), version);
+            let error = ScError::subscribe_invalid_channel(&self.core.name(id), &shown(channel), version);
             return self.core.respond(id, cid.as_ref(), Err(&error));
         };
         if self.core.socket(id).is_some_and(|socket| socket.phase == Phase::Connecting) {
@@ -138,7 +148,8 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             return self.core.respond(id, cid.as_ref(), Err(error));
         }
         let auth = self.core.token(id);
-        let request = Subscribe { socket: id, channel, wait_for_auth, data: Data::from_raw(options), auth, expired };
+        let (data, batch) = (Data::from_raw(options), batch == Some("true") && version == Version::V1);
+        let request = Subscribe { socket: id, channel, wait_for_auth, data, batch, auth, expired };
         self.run_subscribe(request, cid, 0);
     }
 
@@ -154,13 +165,15 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
                     channel: request.channel.into_owned().into(),
                     wait_for_auth: request.wait_for_auth,
                     data: request.data.into_owned(),
+                    batch: request.batch,
                     auth: request.auth,
                     expired: request.expired,
                 });
                 return self.park(ticket, Parked::Subscribe { request, want: cid.map(Cid::into_owned), next });
             }
         }
-        if let Err(error) = self.core.join(id, &request.channel, cid.clone().map(Cid::into_owned)) {
+        let want = cid.clone().map(Cid::into_owned);
+        if let Err(error) = self.core.join(id, &request.channel, want, request.batch) {
             self.core.respond(id, cid.as_ref(), Err(&error));
         }
         self.apply_after();
@@ -169,7 +182,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
     pub(crate) fn unsubscribe_packet(&mut self, id: SocketId, data: Option<&str>, cid: Option<Cid<'_>>, text: &str) {
         let Some(version) = self.core.socket(id).map(Socket::version) else { return };
         let Some(channel) = data.and_then(json::string) else {
-            let error = ScError::unsubscribe_invalid_channel(&self.core.name(id), shown(data), version);
+            let error = ScError::unsubscribe_invalid_channel(&self.core.name(id), &shown(data), version);
             return self.core.respond(id, cid.as_ref(), Err(&error));
         };
         if self.held(id, &channel, text) {
@@ -201,7 +214,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         let name = channel.and_then(json::string).filter(|name| name.len() <= self.core.config.channel_name_max);
         let Some(name) = name else {
             let version = self.core.socket(id).map_or(Version::V1, Socket::version);
-            let error = ScError::publish_invalid_channel(&self.core.name(id), shown(channel), version);
+            let error = ScError::publish_invalid_channel(&self.core.name(id), &shown(channel), version);
             return self.core.respond(id, cid.as_ref(), Err(&error));
         };
         if self.held(id, &name, text) {
@@ -238,9 +251,11 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
     /// A client of protocol 1 ends its session. Its own close frame comes right behind; if it does not, ours goes out.
     pub(crate) fn client_disconnect(&mut self, id: SocketId, data: Option<&str>) {
         let [code, reason] = data.and_then(|data| json::object(data, ["code", "data"])).unwrap_or_default();
-        let code = code.and_then(json::number).filter(|code| code.fract() == 0.0 && (1000.0..5000.0).contains(code));
-        let code = CloseCode(code.map_or(CloseCode::NORMAL.0, |code| code as u16));
-        let code = if code.is_sendable() { code } else { CloseCode::NORMAL };
+        let code = code.map_or(CloseCode::NO_STATUS, |code| {
+            let number = json::number(code).filter(|code| code.fract() == 0.0 && (1000.0..5000.0).contains(code));
+            let code = CloseCode(number.map_or(CloseCode::NORMAL.0, |code| code as u16));
+            if code.is_sendable() { code } else { CloseCode::NORMAL }
+        });
         let reason = reason.and_then(json::string).unwrap_or_default();
         self.core.close(id, code, &reason, false);
     }
@@ -335,12 +350,4 @@ impl<S, P> Core<S, P> {
             self.report(crate::Level::Error, "InternalError", message);
         }
     }
-}
-
-/// What stands in an error for a channel that is no channel: at most a short piece of what came.
-fn shown(channel: Option<&str>) -> &str {
-    const SHOWN_MAX: usize = 64;
-    let channel = channel.unwrap_or("undefined");
-    let end = (0..=SHOWN_MAX.min(channel.len())).rev().find(|&at| channel.is_char_boundary(at)).unwrap_or(0);
-    &channel[..end]
 }

@@ -80,19 +80,28 @@ impl<S, P> Core<S, P> {
         self.send(id, |out| write::event(out, "#removeAuthToken", data, None));
     }
 
-    fn check_token(&self, raw: Option<&str>) -> Checked {
+    /// What becomes of a token that middleware does not let through.
+    fn token_blocked(&mut self, id: SocketId, block: Block, bad: bool) -> (ScError, bool) {
+        let error = self.block_error("authenticate", id, block);
+        match self.socket(id).map(Socket::version) {
+            Some(Version::V2) if bad => (error.with("isBadToken", true), true),
+            _ => (error, bad),
+        }
+    }
+
+    fn check_token(&self, raw: Option<&str>, version: Version) -> Checked {
         let raw = match raw {
             None | Some("null" | "\"\"") => return Checked::None,
             Some(raw) => raw,
         };
         let Some(token) = json::string(raw) else {
-            return Checked::Bad(AuthError::not_a_string().into(), true);
+            return Checked::Bad(AuthError::not_a_string().to_sc_error(version), true);
         };
         match self.auth.verify(&token, self.at.unix_ms / 1000) {
             Ok(claims) => Checked::Good(claims, token.into_owned()),
             Err(error) => {
                 let bad = error.is_bad_token();
-                Checked::Bad(error.into(), bad)
+                Checked::Bad(error.to_sc_error(version), bad)
             }
         }
     }
@@ -149,10 +158,11 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
 
     fn start_handshake(&mut self, id: SocketId, token: Option<&str>, want: Want) {
         let Some(socket) = self.core.socket(id) else { return };
-        if socket.version() == Version::V2 && want.is_none() {
-            return self.core.close(id, CloseCode::HANDSHAKE_REJECTED, "Handshake request was malformatted", true);
+        let version = socket.version();
+        if version == Version::V2 && want.is_none() {
+            return self.core.close(id, CloseCode::HANDSHAKE_REJECTED, "", true);
         }
-        let token = self.core.check_token(token);
+        let token = self.core.check_token(token, version);
         let auth = match &token {
             Checked::Good(claims, _) => Some(Arc::new(claims.clone())),
             _ => None,
@@ -172,6 +182,10 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             }
         }
         let Handshaking { want, token } = op;
+        if self.core.socket(id).map(Socket::version) == Some(Version::V2) {
+            // Without the strict handshake a socket may have logged in before it.
+            self.core.drop_token(id);
+        }
         match token {
             Checked::None => self.finish_handshake(id, want, None),
             Checked::Bad(error, bad) => self.finish_handshake(id, want, Some((error, bad))),
@@ -198,17 +212,21 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
 
     /// SC 14: an error ack whose data has the code, then the close. SC 20: the code is the error's `statusCode`.
     fn handshake_refused(&mut self, request: &HandshakeSc, want: Want, block: Block) {
-        let (id, code) = (request.socket, request.close_code);
-        let error = self.core.block_error("handshakeSC", id, block);
-        if let Some(cid) = want {
-            if self.core.socket(id).map(Socket::version) == Some(Version::V2) {
-                let error = error.clone().with("statusCode", code);
-                self.core.respond(id, Some(&cid), Err(&error));
-            } else {
-                self.core.respond_both(id, &cid, Some(&error), Some(&format!("{{\"code\":{code}}}")));
+        let (id, mut code) = (request.socket, CloseCode(request.close_code));
+        let mut error = self.core.block_error("handshakeSC", id, block);
+        let version = self.core.socket(id).map_or(Version::V1, Socket::version);
+        if version == Version::V2 {
+            match error.get("statusCode").and_then(serde_json::Value::as_u64).and_then(|own| u16::try_from(own).ok()) {
+                Some(own) => code = CloseCode(own),
+                None => error = error.with("statusCode", code.0),
             }
         }
-        self.core.close(id, CloseCode(code), "", true);
+        let data = (version == Version::V1).then(|| format!("{{\"code\":{}}}", code.0));
+        if let Some(cid) = want {
+            self.core.respond_both(id, &cid, Some(&error), data.as_deref());
+        }
+        let code = if code.is_sendable() { code } else { CloseCode::HANDSHAKE_REJECTED };
+        self.core.close(id, code, "", true);
     }
 
     fn run_authenticate(&mut self, mut request: Authenticate<'_>, op: Authenticating, from: usize) {
@@ -221,8 +239,8 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
                 self.token_outcome(id, op, None);
             }
             Chain::Blocked(block) => {
-                let error = self.core.block_error("authenticate", id, block);
-                self.token_outcome(id, op, Some((error, request.is_bad_token)));
+                let refused = self.core.token_blocked(id, block, request.is_bad_token);
+                self.token_outcome(id, op, Some(refused));
             }
             Chain::Parked(ticket, next) => {
                 let request = Box::new(Authenticate {
@@ -246,9 +264,9 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         match block {
             None => self.run_authenticate(request, op, next),
             Some(block) => {
-                let (id, bad) = (request.socket, request.is_bad_token);
-                let error = self.core.block_error("authenticate", id, block);
-                self.token_outcome(id, op, Some((error, bad)));
+                let id = request.socket;
+                let refused = self.core.token_blocked(id, block, request.is_bad_token);
+                self.token_outcome(id, op, Some(refused));
             }
         }
     }
@@ -279,13 +297,16 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         let mut data = BytesMut::new();
         let timeout = self.core.ping_timeout(version).as_millis();
         data.extend_from_slice(format!("{{\"id\":\"{name}\",\"pingTimeout\":{timeout}").as_bytes());
-        if let Some((error, bad)) = refused {
+        if let Some((error, _)) = refused {
             data.extend_from_slice(b",\"authError\":");
-            let error = if version == Version::V2 { error.with("isBadToken", bad) } else { error };
             error.write(&mut data);
         }
         data.extend_from_slice(format!(",\"isAuthenticated\":{authenticated}}}").as_bytes());
         self.core.respond(id, want.as_ref(), Ok(std::str::from_utf8(&data).ok()));
+        if self.core.config.batch_on_handshake {
+            self.core.start_batching(id);
+            self.core.later(self.core.config.batch_on_handshake_duration, Timer::BatchEnd(id));
+        }
         if remove && version == Version::V2 {
             self.core.send_remove_token(id);
         }
@@ -303,12 +324,12 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
     pub(crate) fn authenticate_packet(&mut self, id: SocketId, data: Option<&str>, want: Want) {
         let Some(version) = self.core.socket(id).map(Socket::version) else { return };
         if version == Version::V2 && want.is_none() {
-            return self.core.close(id, CloseCode::HANDSHAKE_REJECTED, "Authenticate request was malformatted", true);
+            return self.core.close(id, CloseCode::HANDSHAKE_REJECTED, "", true);
         }
         // Whatever comes of it, the token that the socket had is gone.
-        match self.core.check_token(data) {
+        match self.core.check_token(data, version) {
             Checked::None => {
-                self.finish_authenticate(id, want, Some((AuthError::missing().into(), true)));
+                self.finish_authenticate(id, want, Some((AuthError::missing().to_sc_error(version), true)));
             }
             Checked::Bad(error, bad) => self.finish_authenticate(id, want, Some((error, bad))),
             Checked::Good(claims, signed) => {
@@ -331,13 +352,12 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         }
         if let Some(cid) = &want {
             let mut data = BytesMut::from(&b"{\"isAuthenticated\":false,\"authError\":"[..]);
-            let shown = if version == Version::V2 { error.clone().with("isBadToken", bad) } else { error.clone() };
-            shown.write(&mut data);
+            error.write(&mut data);
             data.extend_from_slice(b"}");
             let data = std::str::from_utf8(&data).ok();
             match (version, bad) {
                 (Version::V1, true) => self.core.respond_both(id, cid, Some(&error), data),
-                (Version::V2, true) => self.core.respond(id, Some(cid), Err(&shown)),
+                (Version::V2, true) => self.core.respond(id, Some(cid), Err(&error)),
                 (_, false) => self.core.respond(id, Some(cid), Ok(data)),
             }
         }

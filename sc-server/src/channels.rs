@@ -25,6 +25,8 @@ pub(crate) struct Channel {
 pub(crate) struct Pending {
     pub(crate) socket: SocketId,
     pub(crate) want: crate::socket::Want,
+    /// The ack belongs into a batch.
+    pub(crate) batch: bool,
 }
 
 #[derive(Debug)]

@@ -25,6 +25,18 @@ pub struct Config {
     /// Silence after which a socket is closed with 4001. Default: 20 s for protocol 1 and 30 s for protocol 2, as SC 14
     /// and SC 20; a value here holds for both.
     pub ping_timeout: Option<Duration>,
+    /// No pings and no close for silence (SC 11.2). A client whose version is not known still gets the first pings, which tell
+    /// it. Default false.
+    pub ping_timeout_disabled: bool,
+    /// How long acks of subscriptions that ask for it (`batch: true`, protocol 1) are collected. Default zero: until the end of
+    /// the turn.
+    pub pub_sub_batch_duration: Duration,
+    /// Send everything in batches for the first moments of a session (protocol 2). Default false.
+    pub batch_on_handshake: bool,
+    /// How long these moments last. Default 400 ms.
+    pub batch_on_handshake_duration: Duration,
+    /// How long packets are collected while everything is batched. Default 50 ms.
+    pub batch_interval: Duration,
     /// Time from the upgrade until `#handshake` has to come, else 4005. Default 10 s.
     pub handshake_timeout: Duration,
     /// Time for the peer to answer an emit that wants an ack, and for a deferred verdict or answer. Default 10 s.
@@ -68,6 +80,11 @@ impl Default for Config {
             version_probe_timeout: Duration::from_millis(100),
             ping_interval: Duration::from_secs(8),
             ping_timeout: None,
+            ping_timeout_disabled: false,
+            pub_sub_batch_duration: Duration::ZERO,
+            batch_on_handshake: false,
+            batch_on_handshake_duration: Duration::from_millis(400),
+            batch_interval: Duration::from_millis(50),
             handshake_timeout: Duration::from_secs(10),
             ack_timeout: Duration::from_secs(10),
             strict_handshake: true,

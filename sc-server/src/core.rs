@@ -17,6 +17,7 @@ use sc_protocol::{Entropy, ScError};
 use crate::channels::Channels;
 use crate::config::Config;
 use crate::cx::Every;
+use crate::data::Data;
 use crate::drain::Drain;
 use crate::middleware::Disconnect;
 use crate::output::{Counters, Level, Output, Report, TicketId, Time};
@@ -38,8 +39,24 @@ pub(crate) enum Task {
 /// What a handler asked for that takes effect only after its ack.
 #[derive(Debug)]
 pub(crate) enum After {
-    Disconnect { socket: SocketId, code: u16, reason: String },
-    KickOut { socket: SocketId, channel: Option<String>, message: Option<String> },
+    Disconnect {
+        socket: SocketId,
+        code: u16,
+        reason: Data<'static>,
+    },
+    /// A close that is not announced.
+    Close {
+        socket: SocketId,
+        code: CloseCode,
+    },
+    StopBatching {
+        socket: SocketId,
+    },
+    KickOut {
+        socket: SocketId,
+        channel: Option<String>,
+        message: Option<String>,
+    },
 }
 
 /// Frames are cut off one allocation of this size after the other: a hundred small ones share one.
@@ -69,6 +86,10 @@ pub(crate) struct Core<S, P> {
     pub(crate) auth: Box<dyn AuthEngine>,
     pub(crate) counters: Counters,
     pub(crate) sequence: u32,
+    /// Sockets whose batch goes out at the end of this turn.
+    pub(crate) batched: Vec<SocketId>,
+    /// How many sockets send everything in batches; mostly none, and then nobody looks at a socket for it.
+    pub(crate) batching: usize,
     /// Stands for the state of a socket that is gone.
     pub(crate) lost_session: Option<P>,
     /// The worker is about to end, and sends its sockets away.
@@ -105,6 +126,8 @@ impl<S, P> Core<S, P> {
             auth,
             counters: Counters::default(),
             sequence: 0,
+            batched: Vec::new(),
+            batching: 0,
             lost_session: None,
             drain: None,
             config,
@@ -138,8 +161,16 @@ impl<S, P> Core<S, P> {
         self.out.push_back(Output::Transmit(slot, bytes));
     }
 
-    /// Sends one text frame whose payload `f` writes.
+    /// Sends one packet, which `f` writes: as a text frame, or with the socket's batch.
     pub(crate) fn send(&mut self, id: SocketId, f: impl FnOnce(&mut BytesMut)) {
+        match self.socket(id) {
+            Some(socket) if socket.is_live() && socket.batches_all() => self.add_to_batch(id, f),
+            _ => self.send_now(id, f),
+        }
+    }
+
+    /// Sends one text frame, past the batch.
+    pub(crate) fn send_now(&mut self, id: SocketId, f: impl FnOnce(&mut BytesMut)) {
         if self.socket(id).is_some_and(Socket::is_live) {
             let bytes = frame::build(&mut self.scratch, OpCode::Text, f);
             self.transmit(id.slot, bytes);
@@ -149,6 +180,13 @@ impl<S, P> Core<S, P> {
     /// A socket's id on the wire.
     pub(crate) fn name(&self, id: SocketId) -> String {
         self.socket(id).map(Socket::id).unwrap_or_default()
+    }
+
+    /// The channels of a socket, the oldest channel first.
+    pub(crate) fn channel_names(&self, id: SocketId) -> Vec<String> {
+        let subscriptions = self.socket(id).map(|socket| socket.subscriptions.as_slice()).unwrap_or_default();
+        let channels = subscriptions.iter().filter_map(|subscription| self.channels.get(subscription.channel));
+        channels.map(|channel| channel.name.to_string()).collect()
     }
 
     /// The same bytes to many slots; the list is a pooled one.
@@ -197,15 +235,22 @@ impl<S, P> Core<S, P> {
     /// Ends a socket's session from this side: `#disconnect` if the protocol has it and the caller wants it said, then the
     /// close frame. The transport is closed when the peer's close frame has come, or after `close_timeout`.
     pub(crate) fn close(&mut self, id: SocketId, code: CloseCode, reason: &str, say: bool) {
+        let data = say.then(|| (!reason.is_empty()).then(|| string_json(reason)));
+        self.close_saying(id, code, reason, data.as_ref().map(Option::as_deref));
+    }
+
+    /// As [`close`](Self::close), with any JSON text as the `data` of `#disconnect`; `None`: nothing is said.
+    pub(crate) fn close_saying(&mut self, id: SocketId, code: CloseCode, reason: &str, say: Option<Option<&str>>) {
         let Some(socket) = self.socket(id) else { return };
         if !socket.is_live() {
             return;
         }
         let version = socket.version();
-        if say && version == Version::V1 {
-            let data = disconnect_data(code, reason);
+        if let Some(data) = say.filter(|_| version == Version::V1) {
+            let data = disconnect_data(code, data);
             self.send(id, |out| write::event(out, "#disconnect", Some(&data), None));
         }
+        self.flush_batch(id);
         self.send_close(id, Some(code), if version == Version::V2 { reason } else { "" });
         self.end_session(id, code.0, reason);
         let timer = self.later(self.config.close_timeout, Timer::Close(id));
@@ -245,6 +290,9 @@ impl<S, P> Core<S, P> {
         if let Some(old) = old {
             self.wheel.cancel(old);
         }
+        if phase >= Phase::Closing {
+            self.end_batching(id);
+        }
     }
 
     /// The logical end: subscriptions go, awaited acks fail, `disconnection` is queued. The slot stays taken until the
@@ -283,13 +331,15 @@ impl<S, P> Core<S, P> {
     }
 }
 
-fn disconnect_data(code: CloseCode, reason: &str) -> String {
-    let mut out = BytesMut::new();
-    out.extend_from_slice(format!("{{\"code\":{}", code.0).as_bytes());
-    if !reason.is_empty() {
-        out.extend_from_slice(b",\"data\":");
-        sc_protocol::json::write_string(&mut out, reason);
+fn disconnect_data(code: CloseCode, data: Option<&str>) -> String {
+    match data {
+        Some(data) => format!("{{\"code\":{},\"data\":{data}}}", code.0),
+        None => format!("{{\"code\":{}}}", code.0),
     }
-    out.extend_from_slice(b"}");
+}
+
+fn string_json(text: &str) -> String {
+    let mut out = BytesMut::new();
+    sc_protocol::json::write_string(&mut out, text);
     String::from_utf8_lossy(&out).into_owned()
 }

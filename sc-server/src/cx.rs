@@ -8,6 +8,7 @@ use std::time::Duration;
 use sc_auth::{AuthEngine, Claims};
 use sc_protocol::ScError;
 use sc_protocol::packet::{Version, write};
+use sc_protocol::ws::CloseCode;
 
 use crate::auth_flow::Auth;
 use crate::core::{After, Core};
@@ -34,7 +35,7 @@ pub(crate) struct Every<S, P> {
 ///
 /// Acting on a socket that is gone does nothing.
 pub struct Cx<'a, S, P = ()> {
-    core: &'a mut Core<S, P>,
+    pub(crate) core: &'a mut Core<S, P>,
 }
 
 impl<S, P> std::fmt::Debug for Cx<'_, S, P> {
@@ -99,13 +100,15 @@ impl<'a, S, P> Cx<'a, S, P> {
     }
 
     /// Emits an event to a socket. Data that cannot be written as JSON (a map whose keys are no strings) is an error in the
-    /// program: it is reported, and nothing is sent.
+    /// program: it is reported, and nothing is sent. So is an event whose name a socket of protocol 1 keeps for itself
+    /// (`error`, `message`, `disconnect` and so on).
     pub fn emit(&mut self, socket: SocketId, event: &str, data: &(impl Payload + ?Sized)) {
-        match data.to_json() {
+        let written = self.core.may_emit(socket, event).and_then(|()| data.to_json());
+        match written {
             Ok(data) => self.core.send(socket, |out| write::event(out, event, data.as_deref(), None)),
             Err(error) => {
                 let message = format!("{event} was not emitted: {}", error.message());
-                self.core.report(Level::Error, "InvalidArgumentsError", message);
+                self.core.report(Level::Error, error.name().unwrap_or("Error"), message);
             }
         }
     }
@@ -117,7 +120,7 @@ impl<'a, S, P> Cx<'a, S, P> {
 
     /// Sends a text message that is no packet.
     pub fn send_raw(&mut self, socket: SocketId, text: &str) {
-        self.core.send(socket, |out| out.extend_from_slice(text.as_bytes()));
+        self.core.send_now(socket, |out| out.extend_from_slice(text.as_bytes()));
     }
 
     /// Publishes to a channel, past the `publish_in` middleware. Error: the data cannot be written, or the publish cannot
@@ -129,10 +132,7 @@ impl<'a, S, P> Cx<'a, S, P> {
 
     /// The channels that a socket is subscribed to, sorted.
     pub fn subscriptions(&self, socket: SocketId) -> Vec<String> {
-        let Some(socket) = self.core.socket(socket) else { return Vec::new() };
-        let channels =
-            socket.subscriptions.iter().filter_map(|subscription| self.core.channels.get(subscription.channel));
-        let mut names: Vec<String> = channels.map(|channel| channel.name.to_string()).collect();
+        let mut names = self.core.channel_names(socket);
         names.sort_unstable();
         names
     }
@@ -151,21 +151,31 @@ impl<'a, S, P> Cx<'a, S, P> {
         claims: &(impl Payload + ?Sized),
         expires_in: Option<u64>,
     ) -> Result<(), ScError> {
+        let data = self.sign_in(socket, claims, expires_in)?;
+        self.core.send(socket, |out| write::event(out, "#setAuthToken", Some(&data), None));
+        Ok(())
+    }
+
+    /// Signs a token and takes it as the socket's own; answers the data of `#setAuthToken`.
+    pub(crate) fn sign_in(
+        &mut self,
+        socket: SocketId,
+        claims: &(impl Payload + ?Sized),
+        expires_in: Option<u64>,
+    ) -> Result<String, ScError> {
         let mut claims: Claims = Data::of(claims)?.get()?;
         let unix_secs = self.core.at.unix_ms / 1000;
         let signed = match self.core.auth.sign(&mut claims, expires_in, unix_secs) {
             Ok(signed) => signed,
             Err(error) => {
-                self.core.after.push(After::Disconnect { socket, code: 4002, reason: String::new() });
+                self.core.after.push(After::Close { socket, code: CloseCode::SIGN_FAILED });
                 return Err(error.into());
             }
         };
         if let Some(socket) = self.core.socket_mut(socket) {
             socket.auth = Some(Box::new(Auth::new(claims)));
         }
-        let token = to_json(&signed)?;
-        self.core.send(socket, |out| write::event(out, "#setAuthToken", Some(&format!("{{\"token\":{token}}}")), None));
-        Ok(())
+        Ok(format!("{{\"token\":{}}}", to_json(&signed)?))
     }
 
     /// Signs and verifies with another engine, or other keys, from now on: SC's `setAuthEngine`. Sockets that are logged in
@@ -190,7 +200,21 @@ impl<'a, S, P> Cx<'a, S, P> {
     /// Closes a socket: SC's `disconnect(code, data)`. It takes effect after the ack of the handler that asks for it. A
     /// code that may not stand in a close frame (RFC 6455 §7.4) becomes 1000.
     pub fn disconnect(&mut self, socket: SocketId, code: u16, reason: &str) {
-        self.core.after.push(After::Disconnect { socket, code, reason: reason.to_owned() });
+        let reason = (!reason.is_empty()).then(|| Data::of(reason).unwrap_or_default());
+        self.core.after.push(After::Disconnect { socket, code, reason: reason.unwrap_or_default() });
+    }
+
+    /// As [`disconnect`](Self::disconnect), with any value as the reason. A client of protocol 1 gets it as it is, as the
+    /// `data` of `#disconnect`; protocol 2 has room for a text only. Error: the value cannot be written as JSON.
+    pub fn disconnect_with(
+        &mut self,
+        socket: SocketId,
+        code: u16,
+        reason: &(impl Payload + ?Sized),
+    ) -> Result<(), ScError> {
+        let reason = Data::of(reason)?;
+        self.core.after.push(After::Disconnect { socket, code, reason });
+        Ok(())
     }
 
     /// Drops a socket's connection at once, without a close frame; unsent bytes are lost.
@@ -266,7 +290,8 @@ impl<S: 'static, P: 'static> Cx<'_, S, P> {
     ) -> Ticket<R> {
         let id = self.core.tickets.reserve();
         let max = self.core.config.pending_acks_max;
-        let sent = data.to_json().and_then(|json| {
+        let written = self.core.may_emit(socket, event).and_then(|()| data.to_json());
+        let sent = written.and_then(|json| {
             let gone = || ScError::new("BadConnectionError", "The socket is closed");
             let peer = self.core.socket_mut(socket).filter(|socket| socket.is_live()).ok_or_else(gone)?;
             let full = |_| ScError::resource_limit("Too many acks are awaited from this socket");

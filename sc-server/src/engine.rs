@@ -141,7 +141,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             while let Some(event) = self.core.exchange.poll_event() {
                 self.exchange_event(event);
             }
-            let Some(task) = self.core.tasks.pop_front() else { return };
+            let Some(task) = self.core.tasks.pop_front() else { break };
             match task {
                 Task::Disconnection(id, end) => {
                     let routes = Arc::clone(&self.routes);
@@ -156,6 +156,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
                 Task::Published(ticket, result) => self.resolve(ticket, Box::new(result)),
             }
         }
+        self.core.flush_turn();
     }
 
     /// Calls a handler; a panic in it is caught, reported, and costs the socket (or the worker).
@@ -203,8 +204,11 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
                 After::Disconnect { socket, code, reason } => {
                     let code = CloseCode(code);
                     let code = if code.is_sendable() { code } else { CloseCode::NORMAL };
-                    self.core.close(socket, code, &reason, true);
+                    let text = reason.json().and_then(sc_protocol::json::string).unwrap_or_default();
+                    self.core.close_saying(socket, code, &text, Some(reason.json()));
                 }
+                After::Close { socket, code } => self.core.close(socket, code, "", false),
+                After::StopBatching { socket } => self.core.stop_batching(socket),
                 After::KickOut { socket, channel, message } => self.kick(socket, channel, message.as_deref()),
             }
         }
@@ -213,7 +217,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
     fn kick(&mut self, id: SocketId, channel: Option<String>, message: Option<&str>) {
         let channels = match channel {
             Some(channel) => vec![channel],
-            None => Cx::new(&mut self.core).subscriptions(id),
+            None => self.core.channel_names(id),
         };
         let version = self.core.socket(id).map_or(Version::V1, Socket::version);
         for channel in channels {

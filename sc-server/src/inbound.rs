@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use sc_protocol::heartbeat::Speaks;
 use sc_protocol::packet::{self, Cid, Packet, Version};
 use sc_protocol::ws::{self, CloseCode, OpCode, frame};
 use sc_protocol::{ScError, json};
 
+use crate::core::Core;
 use crate::cx::Cx;
 use crate::data::Data;
 use crate::engine::Engine;
@@ -59,6 +61,18 @@ const LOCAL_EVENTS: [&str; 18] = [
     "badAuthToken",
     "raw",
 ];
+
+impl<S, P> Core<S, P> {
+    /// Whether an application may emit an event of this name: protocol 1 keeps some for the sockets themselves, and a
+    /// client would take it for its own.
+    pub(crate) fn may_emit(&self, id: SocketId, event: &str) -> Result<(), ScError> {
+        let version = self.socket(id).map_or(Version::V2, Socket::version);
+        match version == Version::V1 && LOCAL_EVENTS.contains(&event) {
+            true => Err(ScError::reserved_event(event)),
+            false => Ok(()),
+        }
+    }
+}
 
 impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
     /// Bytes from the transport of a slot, behind the upgrade's head. They are unmasked in place.
@@ -137,7 +151,8 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
     fn peer_close(&mut self, id: SocketId, close: Option<(u16, &str)>) {
         let Some(socket) = self.core.socket(id) else { return };
         if socket.is_live() {
-            self.core.send_close(id, close.map(|(code, _)| CloseCode(code)), "");
+            self.core.flush_batch(id);
+            self.core.send_close(id, close.map(|(code, _)| CloseCode(code)), close.map_or("", |(_, reason)| reason));
             let (code, reason) = close.unwrap_or((CloseCode::NO_STATUS.0, ""));
             self.core.end_session(id, code, reason);
         }
@@ -169,6 +184,12 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
 
     /// Each packet of a batch, in order, as if it had come alone (SC 8).
     fn batch(&mut self, id: SocketId, text: &str, version: Version, elements: json::Elements<'_>) {
+        let socket = self.core.socket(id);
+        // Only SC 20 takes a handshake out of a batch.
+        let v1 = socket.is_some_and(|socket| socket.probe.speaks() == Speaks::Known(Version::V1));
+        if v1 && self.refuse_early(id) {
+            return;
+        }
         for (count, element) in elements.enumerate() {
             if count == self.core.config.batch_max {
                 self.core.close(id, CloseCode::TOO_BIG, "", false);
@@ -230,11 +251,20 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         }
     }
 
+    /// Closes a socket that sends before its handshake, unless that is allowed.
+    fn refuse_early(&mut self, id: SocketId) -> bool {
+        let early = self.core.socket(id).is_some_and(|socket| socket.phase == Phase::Connecting);
+        let refused = early && self.core.config.strict_handshake;
+        if refused {
+            self.core.close(id, CloseCode::PACKET_BEFORE_HANDSHAKE, "", false);
+        }
+        refused
+    }
+
     fn packet(&mut self, id: SocketId, packet: Packet<'_>, text: &str, raw: RawMessage<'_>) {
         let Some(phase) = self.core.socket(id).map(|socket| socket.phase) else { return };
         let handshake = matches!(&packet, Packet::Event(event) if event.name == "#handshake");
-        if phase == Phase::Connecting && !handshake && self.core.config.strict_handshake {
-            self.core.close(id, CloseCode::PACKET_BEFORE_HANDSHAKE, "", false);
+        if phase == Phase::Connecting && !handshake && self.refuse_early(id) {
             return;
         }
         match packet {
@@ -244,9 +274,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
     }
 
     pub(crate) fn raw(&mut self, id: SocketId, message: RawMessage<'_>) {
-        let Some(socket) = self.core.socket(id).filter(|socket| socket.is_live()) else { return };
-        if socket.phase == Phase::Connecting && self.core.config.strict_handshake {
-            self.core.close(id, CloseCode::PACKET_BEFORE_HANDSHAKE, "", false);
+        if !self.core.socket(id).is_some_and(Socket::is_live) || self.refuse_early(id) {
             return;
         }
         let routes = Arc::clone(&self.routes);

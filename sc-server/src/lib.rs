@@ -3,14 +3,18 @@
 
 mod actions;
 mod auth_flow;
+mod batch;
+mod binary;
 mod channels;
 mod config;
 mod core;
 mod cx;
 mod data;
+mod delivery;
 mod drain;
 mod engine;
 mod inbound;
+mod js_text;
 mod middleware;
 mod open;
 mod origin;
@@ -22,6 +26,7 @@ mod tickets;
 mod timers;
 mod worker;
 
+pub use binary::Binary;
 pub use config::Config;
 pub use cx::Cx;
 pub use data::{Data, Payload};

@@ -115,6 +115,8 @@ pub struct Subscribe<'r> {
     pub wait_for_auth: bool,
     /// The `data` of the subscription's options.
     pub data: Data<'r>,
+    /// Whether the ack is to be sent with others.
+    pub(crate) batch: bool,
     /// The claims of the socket's token, if it has one.
     pub auth: Option<Token>,
     /// SC's `authTokenExpiredError`.

@@ -17,6 +17,7 @@ use crate::actions::{Chain, chain};
 use crate::cx::Cx;
 use crate::engine::Engine;
 use crate::middleware::Handshake;
+use crate::origin;
 use crate::reply::{Block, Pass, Verdict};
 use crate::socket::{Phase, Socket, SocketId};
 use crate::tickets::Parked;
@@ -40,7 +41,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             }
         };
         if !self.core.config.origins.admit(head.header("origin")) {
-            let error = ScError::origin_refused(head.header("origin").unwrap_or("none"));
+            let error = ScError::origin_refused(origin::shown(head.header("origin")));
             return self.refuse(id, 403, &TEXT, error.message());
         }
         let mut accept = BytesMut::new();
@@ -88,6 +89,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             auth: None,
             calls: AckTable::new(),
             inbound: None,
+            batch: None,
             target: None,
             session: P::default(),
         };
@@ -155,7 +157,10 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         if !probe.is_empty() {
             self.core.transmit(id.slot, Bytes::from_static(probe));
         }
-        if let Some(mut ring) = self.core.ring.take() {
+        self.watch_silence(id);
+        if !self.core.config.ping_timeout_disabled
+            && let Some(mut ring) = self.core.ring.take()
+        {
             ring.insert(self.core.at.now, id);
             self.core.ring = Some(ring);
         }

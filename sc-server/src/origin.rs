@@ -43,16 +43,20 @@ impl Origins {
         if self.all {
             return true;
         }
-        let origin = match origin {
-            None | Some("null") => "*",
-            Some(origin) => origin,
-        };
-        let (host, port) = host_and_port(origin);
+        let (host, port) = host_and_port(shown(origin));
         let host = host.to_ascii_lowercase();
         self.entries
             .iter()
             .filter_map(|entry| entry.rsplit_once(':'))
             .any(|(h, p)| (h == "*" || h == host) && (p == "*" || p == port))
+    }
+}
+
+/// What SC takes for the origin, also in its errors.
+pub(crate) fn shown(origin: Option<&str>) -> &str {
+    match origin {
+        None | Some("null") => "*",
+        Some(origin) => origin,
     }
 }
 

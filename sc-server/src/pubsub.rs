@@ -40,15 +40,15 @@ pub(crate) type Waiter = (u32, u32);
 
 impl<S, P> Core<S, P> {
     /// Subscribes a socket. The ack waits for the broker, so that what is published after it arrives.
-    pub(crate) fn join(&mut self, id: SocketId, name: &str, want: Want) -> Result<(), ScError> {
+    pub(crate) fn join(&mut self, id: SocketId, name: &str, want: Want, batch: bool) -> Result<(), ScError> {
         let Some(socket) = self.socket(id) else { return Ok(()) };
         let known =
             self.channels.find(name).and_then(|channel| socket.subscription(channel).ok().map(|at| (channel, at)));
         if let Some((channel, at)) = known {
             let pending = socket.subscriptions[at].place == Subscription::PENDING;
             match self.channels.get_mut(channel) {
-                Some(entry) if pending => entry.waiting.push(Pending { socket: id, want }),
-                _ => self.respond(id, want.as_ref(), Ok(None)),
+                Some(entry) if pending => entry.waiting.push(Pending { socket: id, want, batch }),
+                _ => self.subscribed(id, &want, batch),
             }
             return Ok(());
         }
@@ -59,7 +59,7 @@ impl<S, P> Core<S, P> {
         let (channel, new) = self.channels.intern(name);
         let Some(entry) = self.channels.get_mut(channel) else { return Ok(()) };
         let (live, generation) = (entry.live, entry.generation);
-        entry.waiting.push(Pending { socket: id, want });
+        entry.waiting.push(Pending { socket: id, want, batch });
         if let Some(socket) = self.socket_mut(id)
             && let Err(at) = socket.subscription(channel)
         {
@@ -77,9 +77,17 @@ impl<S, P> Core<S, P> {
     fn admit(&mut self, channel: u32) {
         let Some(entry) = self.channels.get_mut(channel) else { return };
         entry.live = true;
-        for Pending { socket: id, want } in std::mem::take(&mut entry.waiting) {
+        for Pending { socket: id, want, batch } in std::mem::take(&mut entry.waiting) {
             self.place(id, channel);
-            self.respond(id, want.as_ref(), Ok(None));
+            self.subscribed(id, &want, batch);
+        }
+    }
+
+    /// The ack of a `#subscribe`, by itself or with others.
+    fn subscribed(&mut self, id: SocketId, want: &Want, batch: bool) {
+        match want {
+            Some(cid) if batch => self.add_to_batch(id, |out| write::response(out, cid, None, None)),
+            want => self.respond(id, want.as_ref(), Ok(None)),
         }
     }
 
@@ -114,8 +122,8 @@ impl<S, P> Core<S, P> {
             let waiting = std::mem::take(&mut entry.waiting);
             let (own, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|pending| pending.socket == id);
             entry.waiting = others;
-            for Pending { want, .. } in own {
-                self.respond(id, want.as_ref(), Ok(None));
+            for Pending { want, batch, .. } in own {
+                self.subscribed(id, &want, batch);
             }
         } else {
             let place = place as usize;
@@ -131,6 +139,17 @@ impl<S, P> Core<S, P> {
         if let Some(name) = self.channels.forget_if_empty(channel) {
             self.exchange.unsubscribe(&name);
         }
+    }
+
+    /// Puts a publish into the batches of those receivers that have everything batched, and takes them off the list.
+    fn take_into_batches(&mut self, frame: &Bytes, slots: &mut Vec<u32>) {
+        slots.retain(|&slot| {
+            let Some(id) = self.id_of(slot).filter(|&id| self.socket(id).is_some_and(Socket::batches_all)) else {
+                return true;
+            };
+            self.add_to_batch(id, |out| out.extend_from_slice(payload_of(frame)));
+            false
+        });
     }
 
     /// Sends a publish to its channel's broker. The frame for the subscribers is encoded here, once.
@@ -252,6 +271,9 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             slots.extend_from_slice(&entry.subscribers);
         }
         self.core.counters.deliveries_total += slots.len() as u64;
+        if self.core.batching > 0 {
+            self.core.take_into_batches(&frame, &mut slots);
+        }
         self.core.fanout(frame, slots);
     }
 
@@ -266,13 +288,17 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
                 Err(_) => self.core.counters.blocked_total += 1,
                 Ok(None) => slots.push(slot),
                 Ok(Some(replacement)) => {
-                    let own = publish_frame(&mut self.core.scratch, &name, replacement.json());
                     self.core.counters.deliveries_total += 1;
-                    self.core.transmit(slot, own);
+                    self.core.send(socket, |out| {
+                        write::publish(out, &name, replacement.json());
+                    });
                 }
             }
         }
         self.core.counters.deliveries_total += slots.len() as u64;
+        if self.core.batching > 0 {
+            self.core.take_into_batches(&frame, &mut slots);
+        }
         self.core.fanout(frame, slots);
     }
 
@@ -299,7 +325,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             return;
         };
         let name = std::sync::Arc::clone(&entry.name);
-        for Pending { socket: id, want } in std::mem::take(&mut entry.waiting) {
+        for Pending { socket: id, want, .. } in std::mem::take(&mut entry.waiting) {
             if let Some(socket) = self.core.socket_mut(id)
                 && let Ok(at) = socket.subscription(channel)
             {

@@ -23,6 +23,9 @@ pub enum Reply {
     Json(String),
     /// No ack, ever: the caller's own ack timeout fires.
     Never,
+    /// An error together with data, `respond(error, data)`: protocol 1 sends both, protocol 2 the error only. Made by
+    /// [`Reply::refuse_with`].
+    Refused(Box<(ScError, Data<'static>)>),
     /// The answer comes later.
     Later(Ticket<Answer>),
 }
@@ -35,6 +38,11 @@ impl Reply {
             Some(json) => Self::Json(json.to_owned()),
             None => Self::Empty,
         })
+    }
+
+    /// An error that has data with it, which only clients of protocol 1 get. Error: the value cannot be written as JSON.
+    pub fn refuse_with(error: ScError, data: impl Payload) -> Answer {
+        Ok(Self::Refused(Box::new((error, Data::of(&data)?))))
     }
 }
 

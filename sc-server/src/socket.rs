@@ -12,6 +12,7 @@ use sc_protocol::wheel::TimerId;
 use sc_protocol::ws;
 
 use crate::auth_flow::Auth;
+use crate::batch::Batch;
 use crate::inbound::Inbound;
 use crate::output::TicketId;
 
@@ -77,6 +78,8 @@ pub(crate) struct Socket<P> {
     pub(crate) calls: AckTable<TicketId>,
     /// What waits for a verdict, the probe, or the upgrade.
     pub(crate) inbound: Option<Box<Inbound>>,
+    /// Packets that go out together; most sockets never have one.
+    pub(crate) batch: Option<Box<Batch>>,
     /// Path and query of the upgrade, where they say more than the path.
     pub(crate) target: Option<Box<str>>,
     pub(crate) session: P,

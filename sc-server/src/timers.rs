@@ -27,6 +27,10 @@ pub(crate) enum Timer {
     Pong(SocketId),
     /// The peer's close frame has to have come.
     Close(SocketId),
+    /// A batch is to be sent.
+    Batch(SocketId),
+    /// The time of `batchOnHandshake` is over.
+    BatchEnd(SocketId),
     /// A ticket's deadline.
     Ticket(TicketId),
     /// A period of [`Cx::every`](crate::Cx::every) is over.
@@ -50,7 +54,7 @@ impl<S, P> Core<S, P> {
     /// How long a socket may still be silent; zero when its time is over.
     fn silence_left(&self, id: SocketId) -> Option<Duration> {
         let socket = self.socket(id)?;
-        if !socket.is_live() {
+        if !socket.is_live() || self.config.ping_timeout_disabled {
             return None;
         }
         let silent = TICK * self.ticks().wrapping_sub(socket.last_seen);
@@ -97,6 +101,8 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
                     self.core.out.push_back(Output::Close(id.slot));
                 }
             }
+            Timer::Batch(id) => self.core.flush_batch(id),
+            Timer::BatchEnd(id) => self.core.stop_batching(id),
             Timer::Ticket(id) => self.ticket_due(id),
             Timer::Every(key) => self.every_due(key),
         }
@@ -139,6 +145,14 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         if left.is_zero() {
             self.ping_timeout_over(id);
         } else if left <= self.core.config.ping_interval {
+            self.arm_pong(id, left);
+        }
+    }
+
+    /// From the upgrade on: where `pingTimeout` is not above `pingInterval`, the silence may be too long before the first ping.
+    pub(crate) fn watch_silence(&mut self, id: SocketId) {
+        let Some(left) = self.core.silence_left(id) else { return };
+        if left <= self.core.config.ping_interval {
             self.arm_pong(id, left);
         }
     }

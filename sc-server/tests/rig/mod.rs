@@ -15,7 +15,7 @@ use sc_protocol::http::HeadReader;
 use sc_protocol::ws::{CloseCode, Event, OpCode, Reader, Role, frame};
 use sc_server::{Config, Engine, Job, Output, Report, TicketId, Time, Worker};
 
-/// Unix time at which every rig begins, in milliseconds.
+/// Unix time at which a rig begins if nothing else is asked for, in milliseconds.
 pub const BEGIN_MS: u64 = 1_700_000_000_000;
 
 /// What a client got.
@@ -54,6 +54,8 @@ struct Side<S, P> {
 pub struct Rig<S, P = ()> {
     pub now: Instant,
     begin: Instant,
+    /// Unix time at which the rig's clock began, in milliseconds.
+    pub begin_ms: u64,
     sides: Vec<Side<S, P>>,
     brokers: Vec<Broker>,
     clients: Vec<Client>,
@@ -68,6 +70,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Rig<S, P> {
         let mut rig = Self {
             now,
             begin: now,
+            begin_ms: BEGIN_MS,
             sides: Vec::new(),
             brokers: (0..brokers).map(|_| Broker::new(BrokerLimits::default(), 1)).collect(),
             clients: Vec::new(),
@@ -91,7 +94,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Rig<S, P> {
 
     pub fn time(&self) -> Time {
         let passed = self.now - self.begin;
-        Time { now: self.now, unix_ms: BEGIN_MS + passed.as_millis() as u64 }
+        Time { now: self.now, unix_ms: self.begin_ms + passed.as_millis() as u64 }
     }
 
     pub fn engine(&self, worker: usize) -> &Engine<S, P> {
@@ -212,6 +215,11 @@ impl<S: Send + 'static, P: Default + Send + 'static> Rig<S, P> {
     pub fn texts(&mut self, client: usize) -> Vec<String> {
         let got = self.take(client).into_iter();
         got.map(|got| if let Got::Text(text) = got { text } else { format!("{got:?}") }).collect()
+    }
+
+    /// Whether the server has not closed the client's connection, nor has the client.
+    pub fn is_connected(&self, client: usize) -> bool {
+        self.clients[client].open
     }
 
     pub fn is_reading(&self, client: usize) -> bool {
