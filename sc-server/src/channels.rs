@@ -14,6 +14,8 @@ pub(crate) struct Channel {
     pub(crate) generation: u32,
     /// Whether the broker has the worker's interest.
     pub(crate) live: bool,
+    /// Whether the application itself gets what is published.
+    pub(crate) watched: bool,
     /// Slots of the sockets that get what is published.
     pub(crate) subscribers: Vec<u32>,
     /// Sockets whose `#subscribe` is answered when the channel is live.
@@ -74,6 +76,7 @@ impl Channels {
             name: Arc::clone(&name),
             generation: self.generation,
             live: false,
+            watched: false,
             subscribers: Vec::new(),
             waiting: Vec::new(),
         };
@@ -83,10 +86,18 @@ impl Channels {
         (channel, true)
     }
 
+    /// The channels that the application watches, sorted.
+    pub(crate) fn watched(&self) -> Vec<String> {
+        let watched = self.entries.iter().filter(|(_, channel)| channel.watched);
+        let mut names: Vec<String> = watched.map(|(_, channel)| channel.name.to_string()).collect();
+        names.sort_unstable();
+        names
+    }
+
     /// Forgets a channel that nobody is subscribed to any more; answers its name if it was forgotten.
     pub(crate) fn forget_if_empty(&mut self, channel: u32) -> Option<Arc<str>> {
         let entry = self.entries.get(channel as usize)?;
-        if !entry.subscribers.is_empty() || !entry.waiting.is_empty() {
+        if entry.watched || !entry.subscribers.is_empty() || !entry.waiting.is_empty() {
             return None;
         }
         let entry = self.entries.remove(channel as usize);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sc_protocol::heartbeat::Policy;
 
 use crate::origin::Origins;
+use crate::remote::Mailbox;
 
 /// The options of an [`Engine`](crate::Engine). Names and defaults are SocketCluster's (the options of 4.2 and 14 under
 /// the same names in camelCase), unless a field says otherwise.
@@ -58,6 +59,10 @@ pub struct Config {
     /// Most deferred verdicts and answers at once, over all sockets; beyond it they resolve at once with a `ResourceLimitError`.
     /// Default 1024.
     pub deferred_max: usize,
+    /// Most closures of other threads that wait to be run ([`Remote::run`](crate::Remote::run)). Default 65,536.
+    pub remote_max: usize,
+    /// Where other threads leave what they have for the engine. Default: nowhere.
+    pub mailbox: Mailbox,
     /// May clients publish? Default true.
     pub allow_client_publish: bool,
     /// Origins that may connect. Default: all.
@@ -95,6 +100,8 @@ impl Default for Config {
             pending_inbound_max: 256 << 10,
             pending_acks_max: 10_000,
             deferred_max: 1024,
+            remote_max: 65_536,
+            mailbox: Mailbox::default(),
             allow_client_publish: true,
             origins: Origins::default(),
             middleware_emit_warnings: true,

@@ -2,6 +2,8 @@
 //! never calls a handler itself: what needs one is queued as a [`Task`].
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -90,6 +92,8 @@ pub(crate) struct Core<S, P> {
     pub(crate) batched: Vec<SocketId>,
     /// How many sockets send everything in batches; mostly none, and then nobody looks at a socket for it.
     pub(crate) batching: usize,
+    /// Closures of other threads that have not been run.
+    pub(crate) remote_waiting: Arc<AtomicUsize>,
     /// Stands for the state of a socket that is gone.
     pub(crate) lost_session: Option<P>,
     /// The worker is about to end, and sends its sockets away.
@@ -128,6 +132,7 @@ impl<S, P> Core<S, P> {
             sequence: 0,
             batched: Vec::new(),
             batching: 0,
+            remote_waiting: Arc::default(),
             lost_session: None,
             drain: None,
             config,

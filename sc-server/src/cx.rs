@@ -341,7 +341,12 @@ impl<S: 'static, P: 'static> Cx<'_, S, P> {
     }
 
     /// A ticket, and whether there was room for it: without room it is resolved already, with an error.
-    fn ticket<R: Outcome>(&mut self, awaits: Awaits, deadline: Duration, then: Then<S, P>) -> (Ticket<R>, bool) {
+    pub(crate) fn ticket<R: Outcome>(
+        &mut self,
+        awaits: Awaits,
+        deadline: Duration,
+        then: Then<S, P>,
+    ) -> (Ticket<R>, bool) {
         let id: TicketId = self.core.tickets.reserve();
         let taken = self.core.tickets.len() < self.core.config.deferred_max;
         if taken {

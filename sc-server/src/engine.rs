@@ -54,6 +54,9 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         let core = Core::new(config, own_auth.unwrap_or(auth), entropy, at);
         let mut engine = Self { state, routes: Arc::new(routes), core, spare: None };
         let routes = Arc::clone(&engine.routes);
+        for (channel, _) in &routes.watched {
+            engine.core.watch(channel);
+        }
         for start in &routes.start {
             engine.guard(None, "on_start", |state, core| start(state, &mut Cx::new(core)));
         }
@@ -156,6 +159,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
                 Task::Published(ticket, result) => self.resolve(ticket, Box::new(result)),
             }
         }
+        self.core.tickets.forget_early();
         self.core.flush_turn();
     }
 

@@ -20,10 +20,12 @@ mod open;
 mod origin;
 mod output;
 mod pubsub;
+mod remote;
 mod reply;
 mod socket;
 mod tickets;
 mod timers;
+mod watch;
 mod worker;
 
 pub use binary::Binary;
@@ -37,7 +39,9 @@ pub use middleware::{
 };
 pub use origin::Origins;
 pub use output::{Counters, Job, Level, Output, Report, TicketId, Time};
+pub use remote::{Completer, Letter, Mailbox, Remote};
 pub use reply::{Answer, Block, Internal, Outcome, Pass, Reply, Ticket, Verdict};
 pub use sc_protocol::ScError;
 pub use socket::SocketId;
+pub use watch::Published;
 pub use worker::{RawMessage, Worker};

@@ -15,7 +15,7 @@ use crate::cx::Cx;
 use crate::data::Data;
 use crate::engine::Engine;
 use crate::middleware::{PublishIn, PublishOut};
-use crate::output::TicketId;
+use crate::output::{Level, TicketId};
 use crate::reply::Block;
 use crate::socket::{Socket, SocketId, Subscription, Want};
 
@@ -177,9 +177,14 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
     pub(crate) fn exchange_event(&mut self, event: ExchangeEvent<'_, Publish, Waiter>) {
         match event {
             ExchangeEvent::Deliver { channel, data } => {
-                if let Some(at) = self.core.channels.find(channel) {
+                let Some(at) = self.core.channels.find(channel) else { return };
+                let entry = self.core.channels.get(at);
+                if entry.is_some_and(|entry| !entry.subscribers.is_empty()) {
                     let frame = publish_frame(&mut self.core.scratch, channel, data);
                     self.deliver(at, frame, data);
+                }
+                if self.core.channels.get(at).is_some_and(|entry| entry.watched) {
+                    self.run_watchers(channel, data);
                 }
             }
             ExchangeEvent::Published { pending, deliver } => self.published(pending, deliver),
@@ -248,11 +253,15 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             None => publish_members(payload).and_then(|(name, _)| self.core.channels.find(&name)),
         };
         let Some(at) = at else { return };
-        if self.routes.publish_out.is_empty() {
-            self.deliver_shared(at, frame);
-        } else {
-            let data = publish_members(payload).and_then(|(_, data)| data.map(str::to_owned));
-            self.deliver(at, frame, data.as_deref());
+        let watched = self.core.channels.get(at).is_some_and(|entry| entry.watched);
+        if self.routes.publish_out.is_empty() && !watched {
+            return self.deliver_shared(at, frame);
+        }
+        let Some((name, data)) = publish_members(payload) else { return };
+        let data = data.map(str::to_owned);
+        self.deliver(at, frame, data.as_deref());
+        if watched {
+            self.run_watchers(&name, data.as_deref());
         }
     }
 
@@ -325,6 +334,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             return;
         };
         let name = std::sync::Arc::clone(&entry.name);
+        let watched = std::mem::take(&mut entry.watched);
         for Pending { socket: id, want, .. } in std::mem::take(&mut entry.waiting) {
             if let Some(socket) = self.core.socket_mut(id)
                 && let Ok(at) = socket.subscription(channel)
@@ -333,6 +343,9 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             }
             let message = format!("Failed to subscribe socket to the {name} channel - {}", error.message());
             self.core.respond(id, want.as_ref(), Err(&ScError::broker(message)));
+        }
+        if watched {
+            self.core.report(Level::Error, "BrokerError", format!("{name} is not watched: {}", error.message()));
         }
         self.core.channels.forget_if_empty(channel);
     }

@@ -90,7 +90,7 @@ impl From<ScError> for Block {
 /// Stands for an [`Answer`] or a [`Verdict`] that comes later. Made by [`Cx::later`](crate::Cx::later) and
 /// [`Cx::after`](crate::Cx::after); it cannot be made up, answered twice or forgotten: what is not answered within
 /// `ackTimeout` becomes a `TimeoutError`.
-#[must_use = "return it with Reply::Later or Pass::Later"]
+#[must_use = "return it from the handler, or say detach()"]
 #[derive(Debug)]
 pub struct Ticket<R> {
     pub(crate) id: TicketId,
@@ -101,6 +101,11 @@ impl<R> Ticket<R> {
     pub(crate) const fn new(id: TicketId) -> Self {
         Self { id, answers: PhantomData }
     }
+}
+
+impl Ticket<()> {
+    /// Says that nobody waits: what was deferred runs all the same.
+    pub fn detach(self) {}
 }
 
 impl From<Ticket<Answer>> for Reply {

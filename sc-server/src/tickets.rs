@@ -65,12 +65,14 @@ struct Entry<S, P> {
 
 pub(crate) struct Tickets<S, P> {
     next: u64,
+    /// Resolved before anything waited for them. If nothing does at the end of the turn, they are forgotten.
+    early: Vec<TicketId>,
     entries: HashMap<u64, Entry<S, P>, foldhash::fast::FixedState>,
 }
 
 impl<S, P> Tickets<S, P> {
     pub(crate) fn new() -> Self {
-        Self { next: 1, entries: HashMap::default() }
+        Self { next: 1, early: Vec::new(), entries: HashMap::default() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -97,6 +99,18 @@ impl<S, P> Tickets<S, P> {
     pub(crate) fn insert_resolved(&mut self, id: TicketId, outcome: AnyOutcome) {
         let entry = Entry { awaits: Awaits::Job, then: None, timer: None, parked: None, resolved: Some(outcome) };
         self.entries.insert(id.0, entry);
+        self.early.push(id);
+    }
+
+    /// Nobody waits for what is resolved already: no handler is at work.
+    pub(crate) fn forget_early(&mut self) {
+        for id in self.early.drain(..) {
+            if let Some(entry) = self.entries.get(&id.0)
+                && entry.resolved.is_some()
+            {
+                self.entries.remove(&id.0);
+            }
+        }
     }
 }
 
@@ -137,8 +151,8 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             // The ticket was made and resolved within one handler, or dropped by the application.
             None if self.core.handler_depth > 0 => {
                 entry.resolved = Some(outcome);
-                entry.timer = None;
                 self.core.tickets.entries.insert(id.0, entry);
+                self.core.tickets.early.push(id);
             }
             None => {}
         }

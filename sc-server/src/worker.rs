@@ -10,6 +10,7 @@ use crate::middleware::{
 };
 use crate::reply::{Answer, Block, Verdict};
 use crate::socket::SocketId;
+use crate::watch::Published;
 
 type Stage<S, P, R> = Vec<Box<dyn Fn(&mut S, &mut Cx<'_, S, P>, &mut R) -> Verdict + Send + Sync>>;
 /// Stages whose request borrows from the packet.
@@ -23,6 +24,7 @@ type Handler<S, P> = Box<dyn Fn(&mut S, &mut Cx<'_, S, P>, Request<'_>) -> Answe
 type Connection<S, P> = Vec<Box<dyn Fn(&mut S, &mut Cx<'_, S, P>, SocketId) + Send + Sync>>;
 type Disconnection<S, P> = Vec<Box<dyn Fn(&mut S, &mut Cx<'_, S, P>, SocketId, &Disconnect) + Send + Sync>>;
 type Raw<S, P> = Vec<Box<dyn Fn(&mut S, &mut Cx<'_, S, P>, SocketId, RawMessage<'_>) + Send + Sync>>;
+type Watcher<S, P> = Box<dyn Fn(&mut S, &mut Cx<'_, S, P>, Published<'_>) + Send + Sync>;
 type Start<S, P> = Vec<Box<dyn Fn(&mut S, &mut Cx<'_, S, P>) + Send + Sync>>;
 
 /// A message that is no packet: SC's `raw` event.
@@ -46,6 +48,9 @@ pub(crate) struct Routes<S, P> {
     pub(crate) connection: Connection<S, P>,
     pub(crate) disconnection: Disconnection<S, P>,
     pub(crate) raw: Raw<S, P>,
+    /// Channels that are watched from the start, each with its handler.
+    pub(crate) watched: Vec<(Box<str>, Watcher<S, P>)>,
+    pub(crate) publish: Vec<Watcher<S, P>>,
     pub(crate) events: HashMap<Box<str>, Handler<S, P>, foldhash::fast::FixedState>,
     pub(crate) other_events: Option<Handler<S, P>>,
 }
@@ -117,6 +122,8 @@ impl<S: Send + 'static> Worker<S> {
             connection: Vec::new(),
             disconnection: Vec::new(),
             raw: Vec::new(),
+            watched: Vec::new(),
+            publish: Vec::new(),
             events: HashMap::default(),
             other_events: None,
         };
@@ -215,6 +222,34 @@ impl<S: Send + 'static, P: Default + Send + 'static> Worker<S, P> {
         f: impl Fn(&mut S, &mut Cx<'_, S, P>, SocketId, RawMessage<'_>) + Send + Sync + 'static,
     ) -> Self {
         self.routes.raw.push(Box::new(f));
+        self
+    }
+
+    /// Watches a channel from the start: SC's `exchange.subscribe(channel).watch(f)`. Each worker gets each publish once.
+    ///
+    /// ```
+    /// use sc_server::Worker;
+    ///
+    /// let worker = Worker::new(0_u32).watch("orders", |count, cx, published| {
+    ///     *count += 1;
+    ///     for socket in cx.sockets() {
+    ///         cx.emit(socket, "order", &published.data);
+    ///     }
+    /// });
+    /// # let _ = worker;
+    /// ```
+    pub fn watch(
+        mut self,
+        channel: &str,
+        f: impl Fn(&mut S, &mut Cx<'_, S, P>, Published<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        self.routes.watched.push((channel.into(), Box::new(f)));
+        self
+    }
+
+    /// Runs for each publish on any channel that the worker watches, also those of [`Cx::watch`].
+    pub fn on_publish(mut self, f: impl Fn(&mut S, &mut Cx<'_, S, P>, Published<'_>) + Send + Sync + 'static) -> Self {
+        self.routes.publish.push(Box::new(f));
         self
     }
 

@@ -13,7 +13,7 @@ use sc_broker::{Broker, BrokerLimits, LinkId};
 use sc_protocol::entropy::SeededEntropy;
 use sc_protocol::http::HeadReader;
 use sc_protocol::ws::{CloseCode, Event, OpCode, Reader, Role, frame};
-use sc_server::{Config, Engine, Job, Output, Report, TicketId, Time, Worker};
+use sc_server::{Config, Engine, Job, Letter, Output, Report, TicketId, Time, Worker};
 
 /// Unix time at which a rig begins if nothing else is asked for, in milliseconds.
 pub const BEGIN_MS: u64 = 1_700_000_000_000;
@@ -274,6 +274,13 @@ impl<S: Send + 'static, P: Default + Send + 'static> Rig<S, P> {
                 side.engine.handle_done(at, ticket, job());
             }
         }
+        self.settle();
+    }
+
+    /// A letter that another thread left for a worker.
+    pub fn deliver_letter(&mut self, worker: usize, letter: Letter) {
+        let at = self.time();
+        self.sides[worker].engine.handle_letter(at, letter);
         self.settle();
     }
 
