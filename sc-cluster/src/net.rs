@@ -410,6 +410,9 @@ impl Net {
 
     fn route(&self, slot: u32, head: &RequestHead<'_, '_>, brain: &mut dyn Brain) -> Route {
         if !head.has_token("upgrade", "websocket") {
+            if self.config.path.as_deref() == Some(head.path()) && !self.pages.covers(head.path()) {
+                return Route::Answer(Box::new(pages::upgrade_required(head, self.at.unix_ms)));
+            }
             return Route::Answer(Box::new(self.pages.answer(head, !self.draining, self.at.unix_ms)));
         }
         if self.config.path.as_ref().is_some_and(|path| path != head.path()) {

@@ -90,6 +90,11 @@ impl Pages {
         self.fixed.is_empty() && self.dirs.is_empty()
     }
 
+    /// Whether something may be found at a path.
+    pub(crate) fn covers(&self, path: &str) -> bool {
+        self.fixed.contains_key(path) || self.dirs.iter().any(|dir| dir.covers(path))
+    }
+
     /// Answers a request whose head has been read. `may_stay`: the connection may serve another one. `unix_ms` is the wall clock.
     pub(crate) fn answer(&self, head: &RequestHead<'_, '_>, may_stay: bool, unix_ms: u64) -> Answer {
         // The body of a request that nobody wants is not read, so nothing after it could be understood.
@@ -100,7 +105,7 @@ impl Pages {
         }
         let path = head.path();
         let found = self.fixed.get(path);
-        if found.is_none() && !self.dirs.iter().any(|dir| dir.covers(path)) {
+        if !self.covers(path) {
             return reply.plain(404, &[]);
         }
         if head.method != "GET" && head.method != "HEAD" {
@@ -155,6 +160,12 @@ pub(crate) enum Body {
 /// The response to a request that could not be read, and to one that opens a WebSocket where there is none: a short text, and the connection ends.
 pub(crate) fn error(status: u16, unix_ms: u64) -> Answer {
     Reply { keep_alive: false, head_only: false, unix_ms, headers: &[] }.plain(status, &[])
+}
+
+/// The response to a request at the path of WebSockets that asks for none (RFC 9110 section 15.5.22).
+pub(crate) fn upgrade_required(head: &RequestHead<'_, '_>, unix_ms: u64) -> Answer {
+    let reply = Reply { keep_alive: false, head_only: head.method == "HEAD", unix_ms, headers: &[] };
+    reply.plain(426, &[("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")])
 }
 
 /// How a response is given.
@@ -222,7 +233,12 @@ impl Reply<'_> {
 
     fn with_head(self, status: u16, len: Option<u64>, headers: &[(&str, &str)], body: Body) -> Answer {
         let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(self.unix_ms));
-        let connection = if self.keep_alive { "keep-alive" } else { "close" };
+        let connection = match status {
+            // The header that says to what belongs to this connection alone.
+            426 => "close, Upgrade",
+            _ if self.keep_alive => "keep-alive",
+            _ => "close",
+        };
         let mut all = vec![("Date", date.as_str()), ("Connection", connection)];
         all.extend_from_slice(headers);
         for (name, value) in self.headers {

@@ -187,6 +187,9 @@ fn what_is_no_request_gets_the_status_for_it() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?} got {answer:?}");
         assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
     }
+    let answer = rig.ask("GET /ws/?a=b HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 426 Upgrade Required\r\n"), "{answer}");
+    assert!(answer.contains("\r\nConnection: close, Upgrade\r\n") && answer.contains("\r\nUpgrade: websocket\r\n"));
     rig.terminate();
 }
 

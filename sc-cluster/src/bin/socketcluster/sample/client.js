@@ -53,7 +53,7 @@ export class Client {
     addEventListener("online", () => this.state === "waiting" && this.connect());
   }
 
-  /** Events: `state`, `protocol`, `auth`, `channels`, `message` {channel, data}, `event` {event, data}, `kicked` {channel, message}, `frame` {out, text}. */
+  /** Events: `state`, `protocol`, `auth`, `channels`, `message` {channel, data}, `event` {event, data}, `raw`, `kicked` {channel, message}, `frame` {out, text}. */
   on(type, listener) {
     this.#listeners.set(type, [...(this.#listeners.get(type) ?? []), listener]);
     return this;
