@@ -297,16 +297,21 @@ impl WorkerLoop {
             Err(error) => {
                 let message = format!("the link to broker {shard} is dropped: {error}");
                 self.report(Level::Error, "BrokerError", message);
-                self.end_link(shard);
+                self.links[shard as usize] = None;
+                self.brain.link_queued(shard, 0);
+                self.brain.link_down(at, shard);
             }
         }
     }
 
+    /// A link is over, in order or because its broker died. What the broker had written until then it has acknowledged to
+    /// publishers, so it is not lost with the link.
     fn end_link(&mut self, shard: u32) {
-        if self.links[shard as usize].take().is_some() {
-            self.brain.link_queued(shard, 0);
-            self.brain.link_down(self.at, shard);
-        }
+        let Some(mut link) = self.links[shard as usize].take() else { return };
+        let (brain, at) = (&mut self.brain, self.at);
+        while let Ok(ReadEnd::Budget) = link.read(&mut self.scratch, |data| brain.handle_link(at, shard, data)) {}
+        self.brain.link_queued(shard, 0);
+        self.brain.link_down(self.at, shard);
     }
 
     fn read_control(&mut self) {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use crate::child::Ended;
 use crate::control::{ControlLink, Received};
 use crate::net::NetConfig;
 use crate::pages::Pages;
-use crate::sys::fd_pass::SeqPacket;
+use crate::sys::fd_pass::{SeqPacket, stream_pair};
 use crate::worker_proc::{WorkerConfig, WorkerLoop};
 use sc_server::{Output, TicketId, Time};
 
@@ -28,6 +28,8 @@ use sc_server::{Output, TicketId, Time};
 struct Echo {
     out: VecDeque<Output>,
     open: Vec<u32>,
+    /// What came from brokers.
+    heard: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Brain for Echo {
@@ -70,7 +72,8 @@ impl Brain for Echo {
 
     fn link_up(&mut self, _: Time, _: u32) {}
     fn link_down(&mut self, _: Time, _: u32) {}
-    fn handle_link(&mut self, _: Time, _: u32, _: &[u8]) -> Result<(), IpcError> {
+    fn handle_link(&mut self, _: Time, _: u32, data: &[u8]) -> Result<(), IpcError> {
+        self.heard.lock().unwrap().extend_from_slice(data);
         Ok(())
     }
     fn link_queued(&mut self, _: u32, _: usize) {}
@@ -338,6 +341,26 @@ fn connections_from_the_master_are_acknowledged_and_served() {
         assert!(all.ends_with("\r\n\r\nb"), "{all}");
     }
     rig.terminate();
+}
+
+#[test]
+fn what_a_broker_had_written_is_not_lost_with_its_link() {
+    let (mine, theirs) = SeqPacket::pair().unwrap();
+    let mut control = ControlLink::new(mine);
+    // The first broker writes and dies, and its successor's link arrives before the first is looked at.
+    let (near, far) = stream_pair().unwrap();
+    std::fs::File::from(far).write_all(b"the last words").unwrap();
+    control.send(&Control::Link { peer: 0 }, &[near.as_fd()]).unwrap();
+    let (near, _far) = stream_pair().unwrap();
+    control.send(&Control::Link { peer: 0 }, &[near.as_fd()]).unwrap();
+    control.send(&Control::Terminate, &[]).unwrap();
+    let net = NetConfig { path: None, max_backpressure: 1 << 20, head_timeout: Duration::from_secs(10) };
+    let config = WorkerConfig { net, brokers: 1, term_timeout: Duration::from_secs(10) };
+    let heard = Arc::default();
+    let brain = Box::new(Echo { heard: Arc::clone(&heard), ..Echo::default() });
+    let mut worker = WorkerLoop::new(config, ControlLink::new(theirs), brain, Arc::new(Pages::new())).unwrap();
+    assert_eq!(worker.run().unwrap(), Ended::Terminated);
+    assert_eq!(*heard.lock().unwrap(), b"the last words");
 }
 
 #[test]
