@@ -217,6 +217,11 @@ impl<S: Send + 'static, P: Default + Send + 'static> Rig<S, P> {
         got.map(|got| if let Got::Text(text) = got { text } else { format!("{got:?}") }).collect()
     }
 
+    /// Has a client answer pings as its version does (`"#2"` or `""`), and not show them.
+    pub fn answer_pings_with(&mut self, client: usize, pong: &'static str) {
+        self.clients[client].pongs = Some(pong);
+    }
+
     /// Whether the server has not closed the client's connection, nor has the client.
     pub fn is_connected(&self, client: usize) -> bool {
         self.clients[client].open
