@@ -83,6 +83,20 @@ pub struct Options {
     /// Silence after which a connection is given up, in milliseconds; `None`: 20 s in protocol 1 and 30 s in protocol 2.
     #[serde(rename = "pingTimeout")]
     pub ping_timeout_ms: Option<u64>,
+    /// No pings, and no connection is given up for silence.
+    pub ping_timeout_disabled: bool,
+    /// How long acks of subscriptions that ask for it (`batch: true`, protocol 1) are collected, in milliseconds; `None` or 0: until
+    /// the end of a turn.
+    #[serde(rename = "pubSubBatchDuration")]
+    pub pub_sub_batch_duration_ms: Option<u64>,
+    /// Send everything in batches for the first moments of a session (protocol 2).
+    pub batch_on_handshake: bool,
+    /// How long these moments last, in milliseconds.
+    #[serde(rename = "batchOnHandshakeDuration")]
+    pub batch_on_handshake_duration_ms: u64,
+    /// How long packets are collected while everything is batched, in milliseconds.
+    #[serde(rename = "batchInterval")]
+    pub batch_interval_ms: u64,
     /// How long an answer may take, in milliseconds.
     #[serde(rename = "ackTimeout")]
     pub ack_timeout_ms: u64,
@@ -165,6 +179,11 @@ impl Default for Options {
             version_probe_timeout_ms: 100,
             ping_interval_ms: 8000,
             ping_timeout_ms: None,
+            ping_timeout_disabled: false,
+            pub_sub_batch_duration_ms: None,
+            batch_on_handshake: false,
+            batch_on_handshake_duration_ms: 400,
+            batch_interval_ms: 50,
             ack_timeout_ms: 10_000,
             handshake_timeout_ms: 10_000,
             origins: "*:*".to_owned(),
@@ -348,7 +367,7 @@ impl Options {
         Ok(())
     }
 
-    fn durations(&self) -> [(&'static str, u64); 8] {
+    fn durations(&self) -> [(&'static str, u64); 11] {
         [
             ("ackTimeout", self.ack_timeout_ms),
             ("pingInterval", self.ping_interval_ms),
@@ -358,6 +377,9 @@ impl Options {
             ("drainTimeout", self.drain_timeout_ms),
             ("workerHangTimeout", self.worker_hang_timeout_ms),
             ("versionProbeTimeout", self.version_probe_timeout_ms),
+            ("pubSubBatchDuration", self.pub_sub_batch_duration_ms.unwrap_or(0)),
+            ("batchOnHandshakeDuration", self.batch_on_handshake_duration_ms),
+            ("batchInterval", self.batch_interval_ms),
         ]
     }
 

@@ -1,12 +1,14 @@
 //! The handshake of a session and the token of a socket: `#handshake`, `#authenticate`, `#removeAuthToken`, expiry.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 
 use sc_auth::{AuthError, Claims};
 use sc_protocol::heartbeat::{self, Speaks};
 use sc_protocol::packet::{Version, write};
+use sc_protocol::wheel::TimerId;
 use sc_protocol::ws::CloseCode;
 use sc_protocol::{ScError, json};
 
@@ -26,16 +28,28 @@ pub(crate) struct Auth {
     pub(crate) claims: Token,
     /// The `exp` claim, in seconds since 1970.
     exp: Option<f64>,
+    /// It ran out and the client was told so, but no packet has come since that could be told.
+    over: bool,
+    /// Notices the end of its time.
+    pub(crate) deadline: Option<TimerId>,
 }
 
 impl Auth {
     pub(crate) fn new(claims: Claims) -> Self {
-        Self { exp: claims.get("exp").and_then(serde_json::Value::as_f64), claims: Arc::new(claims) }
+        let exp = claims.get("exp").and_then(serde_json::Value::as_f64);
+        Self { exp, claims: Arc::new(claims), over: false, deadline: None }
     }
 
     /// SC's rule at run time: `Date.now() > exp * 1000`.
     fn expired(&self, unix_ms: u64) -> bool {
         self.exp.is_some_and(|exp| unix_ms as f64 > exp * 1000.0)
+    }
+
+    /// The time until then. A token for more than a year gets no timer; its end is noticed when something comes in.
+    fn time_left(&self, unix_ms: u64) -> Option<Duration> {
+        const LONG_MS: f64 = 366.0 * 86_400_000.0;
+        let left = self.exp? * 1000.0 - unix_ms as f64;
+        (0.0..LONG_MS).contains(&left).then(|| Duration::from_millis(left as u64 + 1))
     }
 }
 
@@ -63,13 +77,57 @@ pub(crate) struct Authenticating {
 
 impl<S, P> Core<S, P> {
     pub(crate) fn token(&self, id: SocketId) -> Option<Token> {
-        self.socket(id)?.auth.as_ref().map(|auth| Arc::clone(&auth.claims))
+        let auth = self.socket(id)?.auth.as_ref().filter(|auth| !auth.over)?;
+        Some(Arc::clone(&auth.claims))
+    }
+
+    /// A socket has logged in, or got another token.
+    pub(crate) fn take_token(&mut self, id: SocketId, claims: Claims) {
+        self.drop_token(id);
+        let mut auth = Auth::new(claims);
+        if self.socket(id).is_some_and(Socket::is_live) {
+            auth.deadline = auth.time_left(self.at.unix_ms).map(|left| self.later(left, Timer::Token(id)));
+        }
+        if let Some(socket) = self.socket_mut(id) {
+            socket.auth = Some(Box::new(auth));
+        }
     }
 
     /// A client gave its token back, or an application took it.
     pub(crate) fn drop_token(&mut self, id: SocketId) {
-        if let Some(socket) = self.socket_mut(id) {
-            socket.auth = None;
+        let auth = self.socket_mut(id).and_then(|socket| socket.auth.take());
+        if let Some(deadline) = auth.and_then(|auth| auth.deadline) {
+            self.wheel.cancel(deadline);
+        }
+    }
+
+    /// The session is over; what handlers still read of its token stays.
+    pub(crate) fn forget_deadline(&mut self, id: SocketId) {
+        let auth = self.socket_mut(id).and_then(|socket| socket.auth.as_deref_mut());
+        if let Some(deadline) = auth.and_then(|auth| auth.deadline.take()) {
+            self.wheel.cancel(deadline);
+        }
+    }
+
+    /// The time of a token is over: the client is told at once. The next packet still comes with the error that says so,
+    /// as it would had nobody noticed before.
+    pub(crate) fn token_due(&mut self, id: SocketId) {
+        let unix_ms = self.at.unix_ms;
+        let Some(auth) = self.socket_mut(id).and_then(|socket| socket.auth.as_deref_mut()) else { return };
+        auth.deadline = None;
+        if auth.over {
+            return;
+        }
+        if auth.expired(unix_ms) {
+            auth.over = true;
+            self.send_remove_token(id);
+        } else {
+            // The clock of the day went back in the meantime.
+            let left = auth.time_left(unix_ms);
+            let deadline = left.map(|left| self.later(left, Timer::Token(id)));
+            if let Some(auth) = self.socket_mut(id).and_then(|socket| socket.auth.as_deref_mut()) {
+                auth.deadline = deadline;
+            }
         }
     }
 
@@ -117,7 +175,10 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             heartbeat::Verdict::Decided(_) => self.probe_over(id),
             heartbeat::Verdict::Pong => {}
         }
-        self.expire_token(id);
+        // What the deadline has noticed stays for the next packet to be told.
+        if self.core.token(id).is_some() {
+            self.expire_token(id);
+        }
         true
     }
 
@@ -233,9 +294,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         let id = request.socket;
         match chain!(self, authenticate, Some(id), &mut request, from) {
             Chain::Passed => {
-                if let Some(socket) = self.core.socket_mut(id) {
-                    socket.auth = Some(Box::new(Auth::new(Claims::clone(&request.auth))));
-                }
+                self.core.take_token(id, Claims::clone(&request.auth));
                 self.token_outcome(id, op, None);
             }
             Chain::Blocked(block) => {
@@ -288,7 +347,8 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         }
         socket.phase = Phase::Open;
         socket.connected = true;
-        let (version, name, authenticated) = (socket.version(), socket.id(), socket.auth.is_some());
+        let (version, name) = (socket.version(), socket.id());
+        let authenticated = self.core.token(id).is_some();
         let remove = refused.as_ref().is_some_and(|(_, bad)| *bad);
         self.core.counters.clients += 1;
         if remove && version == Version::V1 {
@@ -369,13 +429,15 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
     /// Finds an expired token: it is taken away first, and what came in goes on with the error that says so.
     pub(crate) fn expire_token(&mut self, id: SocketId) -> Option<ScError> {
         let unix_ms = self.core.at.unix_ms;
-        let socket = self.core.socket_mut(id)?;
-        if !socket.auth.as_ref()?.expired(unix_ms) {
+        let auth = self.core.socket(id)?.auth.as_ref()?;
+        if !auth.over && !auth.expired(unix_ms) {
             return None;
         }
-        let auth = socket.auth.take()?;
-        self.core.send_remove_token(id);
-        let expiry = auth.claims.get("exp").cloned().unwrap_or_default();
+        let (told, expiry) = (auth.over, auth.claims.get("exp").cloned().unwrap_or_default());
+        self.core.drop_token(id);
+        if !told {
+            self.core.send_remove_token(id);
+        }
         Some(ScError::auth_token_expired(expiry))
     }
 }

@@ -297,6 +297,7 @@ impl<S, P> Core<S, P> {
         }
         if phase >= Phase::Closing {
             self.end_batching(id);
+            self.forget_deadline(id);
         }
     }
 

@@ -10,7 +10,6 @@ use sc_protocol::ScError;
 use sc_protocol::packet::{Version, write};
 use sc_protocol::ws::CloseCode;
 
-use crate::auth_flow::Auth;
 use crate::core::{After, Core};
 use crate::data::{Data, Payload, to_json};
 use crate::engine::Engine;
@@ -172,9 +171,7 @@ impl<'a, S, P> Cx<'a, S, P> {
                 return Err(error.into());
             }
         };
-        if let Some(socket) = self.core.socket_mut(socket) {
-            socket.auth = Some(Box::new(Auth::new(claims)));
-        }
+        self.core.take_token(socket, claims);
         Ok(format!("{{\"token\":{}}}", to_json(&signed)?))
     }
 

@@ -31,6 +31,8 @@ pub(crate) enum Timer {
     Batch(SocketId),
     /// The time of `batchOnHandshake` is over.
     BatchEnd(SocketId),
+    /// The time of a socket's token is over.
+    Token(SocketId),
     /// A ticket's deadline.
     Ticket(TicketId),
     /// A period of [`Cx::every`](crate::Cx::every) is over.
@@ -103,6 +105,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             }
             Timer::Batch(id) => self.core.flush_batch(id),
             Timer::BatchEnd(id) => self.core.stop_batching(id),
+            Timer::Token(id) => self.core.token_due(id),
             Timer::Ticket(id) => self.ticket_due(id),
             Timer::Every(key) => self.every_due(key),
         }

@@ -2,7 +2,7 @@
 
 mod rig;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proptest::collection::vec;
@@ -208,7 +208,7 @@ const ATTACKERS: usize = 3;
 const HANDSHAKE: &str = r##"{"event":"#handshake","data":{"authToken":null},"cid":"hello"}"##;
 
 /// How often each call was sent, or answered; a number is the same however it is written.
-type Calls = HashMap<String, usize>;
+type Calls = BTreeMap<String, usize>;
 
 fn count(calls: &mut Calls, text: &str, member: &str) {
     let Ok(value) = serde_json::from_str::<Value>(text) else { return };
