@@ -33,7 +33,7 @@ fn server() -> (Rig<()>, usize) {
 fn who(rig: &mut Rig<()>, client: usize) -> Value {
     let cid = rig.emit(client, "who", "null");
     let texts = rig.texts(client);
-    let answer: Value = serde_json::from_str(texts.last().unwrap()).unwrap();
+    let answer: Value = serde_json::from_str(texts.last().expect("an answer")).expect("JSON");
     assert_eq!(answer["rid"], cid);
     answer["data"].clone()
 }
