@@ -24,6 +24,7 @@ use crate::drain::Drain;
 use crate::middleware::Disconnect;
 use crate::output::{Counters, Level, Output, Report, TicketId, Time};
 use crate::pubsub::{Publish, Waiter};
+use crate::shared::Gathers;
 use crate::socket::{Phase, Socket, SocketId};
 use crate::tickets::Tickets;
 use crate::timers::Timer;
@@ -98,6 +99,7 @@ pub(crate) struct Core<S, P> {
     pub(crate) lost_session: Option<P>,
     /// The worker is about to end, and sends its sockets away.
     pub(crate) drain: Option<Drain>,
+    pub(crate) gathers: Gathers,
 }
 
 impl<S, P> Core<S, P> {
@@ -135,6 +137,7 @@ impl<S, P> Core<S, P> {
             remote_waiting: Arc::default(),
             lost_session: None,
             drain: None,
+            gathers: Gathers::default(),
             config,
         }
     }

@@ -199,10 +199,10 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             }
             ExchangeEvent::Answered { number, data } => {
                 let data = Data::from_raw(data).into_owned();
-                self.core.tasks.push_back(Task::Answered(TicketId(number), Ok(data)));
+                self.core.broker_answered(number, Ok(data));
             }
             ExchangeEvent::CallFailed { number, error } => {
-                self.core.tasks.push_back(Task::Answered(TicketId(number), Err(error)));
+                self.core.broker_answered(number, Err(error));
             }
         }
     }

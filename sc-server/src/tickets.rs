@@ -29,6 +29,8 @@ pub(crate) enum Awaits {
     Call { socket: SocketId, cid: u64, event: Box<str> },
     /// The broker's answer to a publish. Deadline: the continuation gets a `TimeoutError`.
     Publish,
+    /// The answer of a broker, or of all. Deadline: the continuation gets a `TimeoutError`.
+    Broker,
 }
 
 /// What goes on when a ticket resolves.
@@ -172,6 +174,10 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             Awaits::Publish => {
                 let error = ScError::new("TimeoutError", "The broker did not answer the publish in time");
                 self.resolve(id, Box::new(Err::<(), ScError>(error)));
+            }
+            Awaits::Broker => {
+                let error = ScError::new("TimeoutError", "The broker did not answer in time");
+                self.resolve(id, Box::new(Err::<crate::Data<'static>, ScError>(error)));
             }
             Awaits::Call { socket, cid, event } => {
                 let (socket, cid, event) = (*socket, *cid, std::mem::take(event));

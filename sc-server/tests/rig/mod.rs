@@ -101,6 +101,10 @@ impl<S: Send + 'static, P: Default + Send + 'static> Rig<S, P> {
         &self.sides[worker].engine
     }
 
+    pub fn broker(&self, shard: usize) -> &Broker {
+        &self.brokers[shard]
+    }
+
     fn link(&mut self, worker: usize, shard: u32) {
         let (now, at) = (self.now, self.time());
         let link = self.brokers[shard as usize].attach(now);
