@@ -26,6 +26,8 @@ pub(crate) enum End {
     Close(u16),
     /// It broke off.
     Broken,
+    /// The client left.
+    Left,
 }
 
 /// What became of a publish.
@@ -66,7 +68,9 @@ const MASK: Option<[u8; 4]> = Some([7, 1, 9, 4]);
 
 pub(crate) struct Client {
     pub(crate) id: usize,
+    /// Its number, and its name.
     pub(crate) channel: usize,
+    name: String,
     pub(crate) is_publisher: bool,
     /// Protocol 2, else 1.
     speaks_v2: bool,
@@ -85,13 +89,16 @@ pub(crate) struct Client {
     pub(crate) connect_at: Option<Instant>,
     /// Does not read any more.
     pub(crate) is_deaf: bool,
+    /// Messages received, of any kind but pings.
+    pub(crate) texts: usize,
 }
 
 impl Client {
-    pub(crate) fn new(id: usize, channel: usize, is_publisher: bool, now: Instant) -> Self {
+    pub(crate) fn new(id: usize, crowd: &str, channel: usize, is_publisher: bool, now: Instant) -> Self {
         Self {
             id,
             channel,
+            name: format!("{crowd} {channel}"),
             is_publisher,
             speaks_v2: id.is_multiple_of(2),
             stream: None,
@@ -107,6 +114,7 @@ impl Client {
             publish_at: None,
             connect_at: Some(now),
             is_deaf: false,
+            texts: 0,
         }
     }
 
@@ -191,11 +199,16 @@ impl Client {
 
     pub(crate) fn publish(&mut self, now: Instant) {
         let number = self.fates.len() as u32;
-        let cid = self.emit("#publish", &format!(r#"{{"channel":"{}","data":{number}}}"#, self.channel));
+        let cid = self.emit("#publish", &format!(r#"{{"channel":"{}","data":{number}}}"#, self.name));
         self.fates.push(Fate::Pending);
         self.calls.insert(cid, number);
         self.publish_at = None;
         self.flush(now);
+    }
+
+    fn subscribe(&mut self) {
+        let name = &self.name;
+        self.send(&format!(r##"{{"event":"#subscribe","data":{{"channel":"{name}"}},"cid":{SUBSCRIBE_CID}}}"##));
     }
 
     fn bytes(&mut self, data: &mut [u8], published: &[u32], now: Instant) {
@@ -236,7 +249,7 @@ impl Client {
             "#1" if !self.speaks_v2 => return self.send("#2"),
             "" if self.speaks_v2 => return self.send(""),
             "#1" | "" => return,
-            _ => {}
+            _ => self.texts += 1,
         }
         let [event, data, rid, error] = json::object(text, ["event", "data", "rid", "error"]).expect("a packet");
         match event.and_then(json::string).as_deref() {
@@ -274,15 +287,9 @@ impl Client {
         } else if rid == HANDSHAKE_CID {
             assert_eq!(error, None, "the handshake is answered");
             self.state = State::Subscribing;
-            self.send(&format!(
-                r##"{{"event":"#subscribe","data":{{"channel":"{}"}},"cid":{SUBSCRIBE_CID}}}"##,
-                self.channel
-            ));
+            self.subscribe();
         } else if rid == SUBSCRIBE_CID && error.is_some() {
-            self.send(&format!(
-                r##"{{"event":"#subscribe","data":{{"channel":"{}"}},"cid":{SUBSCRIBE_CID}}}"##,
-                self.channel
-            ));
+            self.subscribe();
         } else if rid == SUBSCRIBE_CID {
             self.state = State::Ready;
             self.publish_at = self.is_publisher.then_some(now);

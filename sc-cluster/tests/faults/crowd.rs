@@ -18,6 +18,8 @@ pub(crate) struct Crowd {
     address: SocketAddr,
     pub(crate) clients: Vec<Client>,
     pub(crate) is_publishing: bool,
+    /// Who is served leaves, and comes again.
+    pub(crate) is_churning: bool,
     /// By channel: how many were published so far.
     published: Vec<u32>,
 }
@@ -36,15 +38,20 @@ pub(crate) struct Tally {
 }
 
 impl Crowd {
-    /// `count` clients; each channel has one publisher, and `count / channels` subscribers.
+    /// `count` clients on channels of their own, called "crowd 0" and so on; each channel has one publisher, and `count / channels` subscribers.
     pub(crate) fn new(port: u16, count: usize, channels: usize) -> Self {
+        Self::named("crowd", port, count, channels)
+    }
+
+    pub(crate) fn named(name: &str, port: u16, count: usize, channels: usize) -> Self {
         let now = Instant::now();
-        let clients = (0..count).map(|id| Client::new(id, id % channels, id < channels, now)).collect();
+        let clients = (0..count).map(|id| Client::new(id, name, id % channels, id < channels, now)).collect();
         Self {
             poll: Poll::new().expect("epoll"),
             address: ([127, 0, 0, 1], port).into(),
             clients,
             is_publishing: true,
+            is_churning: false,
             published: vec![0; channels],
         }
     }
@@ -61,6 +68,9 @@ impl Crowd {
                 self.clients[event.token().0].event(&self.published, now);
             }
             for client in &mut self.clients {
+                if self.is_churning && client.state == State::Ready {
+                    client.end(End::Left, now);
+                }
                 if client.connect_at.is_some_and(|at| at <= now) {
                     client.connect(self.address, self.poll.registry());
                 }

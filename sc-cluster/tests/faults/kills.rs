@@ -30,7 +30,7 @@ pub(crate) fn worker() {
     let tally = crowd.finish();
     assert_eq!(tally.refused.len(), 0, "{tally:?}");
     assert!(tally.lost <= 3 * CHANNELS, "at most what was under way: {tally:?}");
-    end(server, &tally);
+    end(server, crowd, &tally);
 }
 
 pub(crate) fn broker() {
@@ -50,7 +50,7 @@ pub(crate) fn broker() {
     assert_eq!(tally.lost, 0, "every publish is answered");
     assert!(tally.refused.keys().all(|name| name == "BrokerError"), "{tally:?}");
     assert!(tally.refused.values().sum::<usize>() <= 2 * CHANNELS, "at most what was under way: {tally:?}");
-    end(server, &tally);
+    end(server, crowd, &tally);
 }
 
 pub(crate) fn master() {
@@ -70,7 +70,7 @@ pub(crate) fn master() {
     let tally = crowd.finish();
     assert_eq!(tally.refused.len(), 0, "{tally:?}");
     assert!(tally.lost <= CHANNELS, "at most what was under way: {tally:?}");
-    end(server, &tally);
+    end(server, crowd, &tally);
 }
 
 /// A row of the table in the README.
@@ -78,7 +78,9 @@ pub(crate) fn say(what: &str, disconnected: usize, again: &str) {
     println!("| {what} | {disconnected} of {CLIENTS} | {again} |");
 }
 
-pub(crate) fn end(server: Server, tally: &Tally) {
+/// The clients leave, and the cluster ends in order.
+pub(crate) fn end(server: Server, crowd: Crowd, tally: &Tally) {
     println!("{tally:?}");
+    drop(crowd);
     assert_eq!(server.stop().code(), Some(0));
 }

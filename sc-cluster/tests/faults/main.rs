@@ -6,8 +6,12 @@
 mod app;
 mod client;
 mod crowd;
+mod hangs;
 mod kills;
+mod reload;
 mod server;
+mod slow;
+mod wear;
 
 use std::process::ExitCode;
 
@@ -20,9 +24,11 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Each of them wants the whole machine.
     arguments.test_threads = Some(1);
-    let trial = |name: &str, test: fn()| {
+    let trial = |name: &'static str, test: fn()| {
         Trial::test(name, move || {
+            let begin = std::time::Instant::now();
             test();
+            println!("({name}: {:?})", begin.elapsed());
             Ok(())
         })
     };
@@ -30,6 +36,11 @@ fn main() -> ExitCode {
         trial("a_killed_worker_takes_only_its_clients", kills::worker),
         trial("a_killed_broker_disconnects_nobody", kills::broker),
         trial("a_killed_master_leaves_nothing_behind", kills::master),
+        trial("a_stopped_worker_is_noticed_and_replaced", hangs::worker),
+        trial("a_reload_refuses_nobody_and_loses_nothing_acknowledged", reload::under_load),
+        trial("the_number_of_workers_changes_under_load", reload::more_and_fewer),
+        trial("a_client_that_never_reads_costs_its_limit", slow::never_reads),
+        trial("many_crashes_leave_nothing_behind", wear::crashes),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -72,6 +72,12 @@ impl Server {
         *self.children().get(name).unwrap_or_else(|| panic!("there is no {name} in {:?}", self.children()))
     }
 
+    /// Lines of the log so far that contain a text.
+    pub(crate) fn logged(&self, text: &str) -> Vec<String> {
+        let log = self.log.lock().expect("nobody panics with it");
+        log.iter().filter(|line| line.contains(text)).cloned().collect()
+    }
+
     /// Ends it in order; answers the exit status. No process is left.
     pub(crate) fn stop(mut self) -> ExitStatus {
         let pids: Vec<_> = self.children().into_values().collect();
@@ -132,4 +138,16 @@ pub(crate) fn wait_gone(pid: u32) {
     // Readable when it has ended.
     let mut fds = [rustix::event::PollFd::new(&handle, rustix::event::PollFlags::IN)];
     rustix::event::poll(&mut fds, None).expect("poll");
+}
+
+/// Descriptors that a process has open.
+pub(crate) fn open_files(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).map(Iterator::count).unwrap_or(0)
+}
+
+/// Memory of a process that is in RAM, in bytes.
+pub(crate) fn resident(pid: u32) -> usize {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let pages: usize = text.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size()
 }
