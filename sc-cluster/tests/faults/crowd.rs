@@ -74,6 +74,7 @@ impl Crowd {
                 if client.connect_at.is_some_and(|at| at <= now) {
                     client.connect(self.address, self.poll.registry());
                 }
+                client.flush(now);
                 if self.is_publishing && client.publish_at.is_some_and(|at| at <= now) {
                     client.publish(now);
                     self.published[client.channel] = client.fates.len() as u32;
