@@ -1,5 +1,6 @@
 //! What a client can be told, with the names and defaults of SocketCluster's clients.
 
+use std::fmt;
 use std::time::Duration;
 
 use sc_protocol::Version;
@@ -13,7 +14,7 @@ pub struct Config {
     /// Path and query of the upgrade request. Default `/socketcluster/`.
     pub target: String,
     /// More headers of the upgrade request, such as `Origin` or `Cookie`.
-    pub headers: Vec<(String, String)>,
+    pub headers: Headers,
     /// The protocol to speak. `None`, the default: the one that the server pings with; the newer one if it pings with both.
     pub protocol: Option<Version>,
     /// Time for the transport and the upgrade, else 4007. Default 20 s.
@@ -50,7 +51,7 @@ impl Default for Config {
         Self {
             host: "localhost:8000".to_owned(),
             target: "/socketcluster/".to_owned(),
-            headers: Vec::new(),
+            headers: Headers::default(),
             protocol: None,
             connect_timeout: Duration::from_secs(20),
             ack_timeout: Duration::from_secs(10),
@@ -65,6 +66,16 @@ impl Default for Config {
             batch_on_handshake: None,
             batch_interval: Duration::from_millis(50),
         }
+    }
+}
+
+/// Headers by name and value. Values may be secrets: printing them for debugging shows the names only.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Headers(pub Vec<(String, String)>);
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
     }
 }
 

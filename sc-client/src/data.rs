@@ -128,3 +128,50 @@ impl fmt::Debug for Token {
         f.write_str("Token(…)")
     }
 }
+
+/// What can be sent: anything that serde can write as JSON, and [`Data`] as it is.
+pub trait Payload {
+    /// The JSON text; `None` sends no data at all.
+    ///
+    /// # Errors
+    /// `InvalidArgumentsError`: JSON cannot express it.
+    fn to_json(&self) -> Result<Option<String>, ScError>;
+}
+
+impl<T: Serialize> Payload for T {
+    fn to_json(&self) -> Result<Option<String>, ScError> {
+        to_json(self).map(Some)
+    }
+}
+
+impl Payload for Data {
+    fn to_json(&self) -> Result<Option<String>, ScError> {
+        match self.json() {
+            Some(json) if sc_protocol::json::validate(json).is_none() => {
+                Err(ScError::new("InvalidArgumentsError", "The data is no JSON text"))
+            }
+            json => Ok(json.map(str::to_owned)),
+        }
+    }
+}
+
+/// What can be got: any type that serde can read, and [`Data`] as it is.
+pub trait FromData: Sized {
+    /// The value.
+    ///
+    /// # Errors
+    /// `InvalidMessageError`: the data is not of that type.
+    fn from_data(data: Data) -> Result<Self, ScError>;
+}
+
+impl<T: DeserializeOwned> FromData for T {
+    fn from_data(data: Data) -> Result<Self, ScError> {
+        data.parse()
+    }
+}
+
+impl FromData for Data {
+    fn from_data(data: Data) -> Result<Self, ScError> {
+        Ok(data)
+    }
+}

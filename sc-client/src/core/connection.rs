@@ -96,7 +96,7 @@ impl ClientCore {
         }
         let handshake = ClientHandshake::new(&mut *self.entropy);
         let headers: Vec<(&str, &str)> =
-            self.config.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            self.config.headers.0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let mut out = BytesMut::new();
         match handshake.write_request(&mut out, &self.config.host, &self.config.target, &headers) {
             Ok(()) => {
@@ -209,6 +209,7 @@ impl ClientCore {
             ping_timeout: self.pings.timeout,
         };
         self.attempts = 0;
+        self.id.clone_from(&connected.id);
         self.phase = Phase::Open(self.ping_deadline(now));
         self.answer_held_pings();
         self.start_batch_on_handshake(now);

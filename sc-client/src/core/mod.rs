@@ -65,6 +65,8 @@ pub struct ClientCore {
     attempts: u32,
     /// Whether the driver has no room for more bytes.
     congested: bool,
+    /// The server's name for the connection.
+    id: Box<str>,
     token: Option<Token>,
     authenticated: bool,
     acks: AckTable<Sent>,
@@ -129,6 +131,7 @@ impl ClientCore {
             reader: Reader::new(Role::Client),
             attempts: 0,
             congested: false,
+            id: Box::default(),
             token: None,
             authenticated: false,
             acks: AckTable::new(),
@@ -194,16 +197,22 @@ impl ClientCore {
         }
     }
 
+    /// The server's name for the connection that is, or was last, open; empty before there was one.
+    #[must_use]
+    pub const fn id(&self) -> &str {
+        &self.id
+    }
+
     /// The protocol of the server, once it is known.
     #[must_use]
     pub const fn version(&self) -> Option<Version> {
         self.pings.version
     }
 
-    /// Calls whose answers are not there yet, and other packets that wait to be sent.
+    /// Calls whose answers are not there yet, and other packets that wait to be sent. Each has a deadline.
     #[must_use]
     pub fn outstanding(&self) -> usize {
-        self.acks.len() + self.buffer.len()
+        self.deadlines.len()
     }
 
     /// Calls a procedure of the server: an event that wants an answer. SC's clients name it `emit` with a callback, or

@@ -13,6 +13,9 @@ use sc_protocol::entropy::SeededEntropy;
 use sc_protocol::http::HeadReader;
 use sc_server::{Engine, Time, Worker};
 
+#[cfg(feature = "driver")]
+pub mod server;
+
 pub use sc_server::Config as ServerConfig;
 
 /// What happened to a client, without the bytes.
