@@ -1,5 +1,7 @@
 //! The `socketcluster` command: a cluster on every core of this machine, with the sample application.
 
+#![forbid(unsafe_code)]
+
 mod sample;
 
 use std::process::ExitCode;
