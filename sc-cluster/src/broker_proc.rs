@@ -6,9 +6,11 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
-use sc_broker::{Broker, BrokerEvent, BrokerLimits, LinkId};
+use sc_broker::{Broker, BrokerCall, BrokerEvent, BrokerLimits, LinkError, LinkId};
+use sc_protocol::ScError;
 use sc_protocol::ipc::Control;
 
+use crate::broker_controller::{Application, Outside};
 use crate::broker_link::{BrokerLink, ReadEnd};
 use crate::child::{Ended, Master, Order};
 use crate::control::ControlLink;
@@ -18,6 +20,8 @@ use sc_server::{Level, Report, Time};
 /// What the loop of a broker has to know.
 #[derive(Debug, Clone)]
 pub(crate) struct BrokerConfig {
+    /// The broker's number.
+    pub(crate) id: u32,
     /// Limits of the machine.
     pub(crate) limits: BrokerLimits,
     /// How long a worker may stay overloaded before its link is given up; `None`: for ever.
@@ -28,8 +32,10 @@ pub(crate) struct BrokerConfig {
     pub(crate) seed: u64,
 }
 
+/// Messages of the application that wait for the master, at most.
+const MESSAGES_MAX: usize = 1024;
+
 /// A broker's loop and everything it drives.
-#[derive(Debug)]
 pub(crate) struct BrokerLoop {
     poll: Poll,
     scratch: Box<[u8]>,
@@ -37,11 +43,14 @@ pub(crate) struct BrokerLoop {
     at: Time,
     master: Master,
     broker: Broker,
+    application: Option<Box<dyn Application>>,
+    outside: Outside,
     links: Vec<Option<WorkerLink>>,
     /// Links whose workers do not read, and since when.
     overloaded: BTreeMap<u32, Instant>,
     hang_timeout: Option<Duration>,
     terminate: bool,
+    respawn: bool,
 }
 
 #[derive(Debug)]
@@ -51,7 +60,11 @@ struct WorkerLink {
 }
 
 impl BrokerLoop {
-    pub(crate) fn new(config: BrokerConfig, control: ControlLink) -> io::Result<Self> {
+    pub(crate) fn new(
+        config: BrokerConfig,
+        control: ControlLink,
+        application: Option<Box<dyn Application>>,
+    ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut clock = Clock::new();
         let at = clock.read();
@@ -62,11 +75,14 @@ impl BrokerLoop {
             } else {
                 Broker::new(config.limits, config.seed)
             },
+            application,
+            outside: Outside { id: config.id, at, reports: Vec::new(), messages: Vec::new() },
             scratch: vec![0; SCRATCH_LEN].into(),
             links: Vec::new(),
             overloaded: BTreeMap::new(),
             hang_timeout: config.hang_timeout,
             terminate: false,
+            respawn: config.respawn,
             poll,
             clock,
             at,
@@ -76,6 +92,15 @@ impl BrokerLoop {
     /// Says `Ready` and runs until the process is to end.
     pub(crate) fn run(&mut self) -> io::Result<Ended> {
         let mut events = Events::with_capacity(EVENTS_MAX);
+        if self.respawn {
+            let id = self.outside.id;
+            let message = format!("broker {id} begins anew: the shared data that the one before it kept is lost");
+            self.report(Level::Warning, message);
+        }
+        if let Some(application) = &mut self.application {
+            application.start(&mut self.broker, &mut self.outside);
+        }
+        self.tell_master();
         self.master.send(&Control::Ready);
         loop {
             let deadline = self.deadline();
@@ -95,11 +120,15 @@ impl BrokerLoop {
             return Some(self.at.now);
         }
         let hung = self.hang_timeout.and_then(|timeout| Some(*self.overloaded.values().min()? + timeout));
-        earlier(hung, Some(self.master.beat_at()))
+        earlier(earlier(hung, self.broker.poll_timeout()), Some(self.master.beat_at()))
     }
 
     fn turn(&mut self, events: &Events) {
         self.at = self.clock.read();
+        self.outside.at = self.at;
+        if self.broker.poll_timeout().is_some_and(|due| due <= self.at.now) {
+            self.broker.handle_timeout(self.at.now);
+        }
         for event in events {
             match Source::from_token(event.token()) {
                 Source::Control => {
@@ -127,11 +156,22 @@ impl BrokerLoop {
                 self.read_link(number);
             }
         }
-        // No controller listens yet: it would be told of them here.
-        self.broker.release_held(|_, _| ());
-        self.write_links();
+        let (application, outside) = (&mut self.application, &mut self.outside);
+        self.broker.release_held(|broker, call| {
+            if let Some(application) = application {
+                application.call(broker, outside, call);
+            }
+        });
+        // Handlers of events may publish, and a link that breaks while it is written is an event for some.
         self.handle_events();
+        loop {
+            self.write_links();
+            if !self.handle_events() {
+                break;
+            }
+        }
         self.give_up_hung();
+        self.tell_master();
         self.master.beat(self.at.now, self.links.iter().flatten().count());
         self.master.flush();
     }
@@ -143,7 +183,8 @@ impl BrokerLoop {
                 Order::Linked => self.broker.all_attached(),
                 // It has no clients: those of workers are drained long before it ends.
                 Order::Terminate | Order::Drain(_) => self.terminate = true,
-                Order::Conns(..) | Order::Listener(..) | Order::Message(_) => {}
+                Order::Message { id, json } => self.master_message(id, &json),
+                Order::Conns(..) | Order::Listener(..) => {}
             }
         }
     }
@@ -166,8 +207,18 @@ impl BrokerLoop {
 
     fn read_link(&mut self, number: u32) {
         let Some(Some(worker)) = self.links.get_mut(number as usize) else { return };
-        let (broker, now) = (&mut self.broker, self.at.now);
-        match worker.link.read(&mut self.scratch, |data| broker.handle_bytes(now, LinkId(number), data)) {
+        let (broker, now, link) = (&mut self.broker, self.at.now, LinkId(number));
+        let (application, outside) = (&mut self.application, &mut self.outside);
+        let read = worker.link.read(&mut self.scratch, |data| -> Result<(), LinkError> {
+            match application {
+                None => broker.handle_bytes(now, link, data),
+                Some(application) => {
+                    let sink = |broker: &mut Broker, call: BrokerCall<'_>| application.call(broker, outside, call);
+                    broker.handle_bytes_with(now, link, data, sink)
+                }
+            }
+        });
+        match read {
             Ok(ReadEnd::Drained | ReadEnd::Budget) => {}
             Ok(ReadEnd::Closed) => self.end_link(number),
             Err(error) => {
@@ -206,8 +257,14 @@ impl BrokerLoop {
         }
     }
 
-    fn handle_events(&mut self) {
+    /// Answers whether there were any.
+    fn handle_events(&mut self) -> bool {
+        let mut any = false;
         while let Some(event) = self.broker.poll_event() {
+            any = true;
+            if let Some(application) = &mut self.application {
+                application.event(&mut self.broker, &mut self.outside, &event);
+            }
             match event {
                 BrokerEvent::Overloaded(LinkId(number)) => {
                     self.overloaded.insert(number, self.at.now);
@@ -219,9 +276,55 @@ impl BrokerLoop {
                 BrokerEvent::Relieved(LinkId(number)) => {
                     self.overloaded.remove(&number);
                 }
-                // Of use to nobody yet: who is linked the master knows, and channels are the application's affair.
+                BrokerEvent::Death { worker, query, .. } if self.application.is_none() => {
+                    let message =
+                        format!("worker {worker} left a query for its end, {query:?}, but there is no controller");
+                    self.report(Level::Warning, message);
+                }
+                // Who is linked the master knows, and channels are the application's affair.
                 _ => {}
             }
+        }
+        any
+    }
+
+    fn master_message(&mut self, id: u64, json: &str) {
+        let answer = match &mut self.application {
+            Some(application) => application.master_message(&mut self.broker, &mut self.outside, json),
+            None => Err(ScError::new("BrokerError", "The broker has no controller")),
+        };
+        if id != 0 {
+            let json = match answer {
+                Ok(data) => format!("{{\"data\":{}}}", data.json().unwrap_or("null")),
+                Err(error) => format!("{{\"error\":{}}}", error.to_json()),
+            };
+            let reply = Control::Reply { id, json: &json };
+            if reply.fits() {
+                self.master.send(&reply);
+            } else {
+                let error = ScError::new("BrokerError", "The answer is too large for the master");
+                self.master.send(&Control::Reply { id, json: &format!("{{\"error\":{}}}", error.to_json()) });
+            }
+        }
+    }
+
+    /// What the application has for the log and for the master.
+    fn tell_master(&mut self) {
+        for report in self.outside.reports.drain(..) {
+            self.master.report(&report);
+        }
+        let mut sent = 0;
+        for json in &self.outside.messages {
+            if !self.master.try_send(&Control::Message { id: 0, json }) {
+                break;
+            }
+            sent += 1;
+        }
+        self.outside.messages.drain(..sent);
+        let lost = self.outside.messages.len().saturating_sub(MESSAGES_MAX);
+        if lost > 0 {
+            self.outside.messages.truncate(MESSAGES_MAX);
+            self.report(Level::Warning, format!("{lost} messages to the master are lost: it does not read"));
         }
     }
 

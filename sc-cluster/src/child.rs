@@ -47,7 +47,12 @@ pub(crate) enum Order {
     /// End.
     Terminate,
     /// JSON for the application.
-    Message(#[expect(dead_code, reason = "handlers of messages from the master are on their way")] String),
+    Message {
+        /// The number for the answer; 0: none is wanted.
+        id: u64,
+        /// The message.
+        json: String,
+    },
 }
 
 /// A child's end of its control channel.
@@ -86,7 +91,7 @@ impl Master {
                 Control::Linked => Some(Order::Linked),
                 Control::Drain { millis } => Some(Order::Drain(Duration::from_millis(millis.into()))),
                 Control::Terminate => Some(Order::Terminate),
-                Control::Message { json, .. } => Some(Order::Message(json.to_owned())),
+                Control::Message { id, json } => Some(Order::Message { id, json: json.to_owned() }),
                 // The rest is what children say.
                 _ => None,
             });
@@ -109,6 +114,17 @@ impl Master {
     /// Sends a message, now or when there is room for it.
     pub(crate) fn send(&mut self, message: &Control<'_>) {
         self.gone |= self.control.send(message, &[]).is_err();
+    }
+
+    /// Sends a message now or, answering `false`, not at all: the master has a lot to read.
+    pub(crate) fn try_send(&mut self, message: &Control<'_>) -> bool {
+        match self.control.try_send(message, &[]) {
+            Ok(sent) => sent,
+            Err(_) => {
+                self.gone = true;
+                false
+            }
+        }
     }
 
     /// Writes what waits.

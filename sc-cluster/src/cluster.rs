@@ -3,6 +3,7 @@
 use std::{fmt, path::PathBuf, process::ExitCode, sync::Arc};
 
 use crate::{
+    broker_controller::{Application, BrokerStart, IntoBroker},
     control::{ControlLink, Init, Role},
     log, master,
     options::{InvalidOptionsError, Options},
@@ -16,6 +17,9 @@ const INIT_PATIENCE_MS: u32 = 10_000;
 
 /// The main part of a worker.
 type WorkerMain = Box<dyn Fn(ControlLink, Init, &Arc<Pages>) -> ExitCode>;
+
+/// Makes the application's code of a broker.
+pub(crate) type BrokerMake = Box<dyn Fn(&BrokerStart) -> Result<Box<dyn Application>, String>>;
 
 /// What is to be done in the master once all workers serve.
 pub(crate) type ReadyHook = Box<dyn FnOnce(&ClusterReady)>;
@@ -54,6 +58,7 @@ pub struct Cluster {
     options: Result<Options, InvalidOptionsError>,
     pages: Pages,
     worker: Option<WorkerMain>,
+    broker: Option<BrokerMake>,
     ready: Option<ReadyHook>,
 }
 
@@ -61,14 +66,14 @@ impl Cluster {
     /// A cluster with these options.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self { options: Ok(options), pages: Pages::new(), worker: None, ready: None }
+        Self { options: Ok(options), pages: Pages::new(), worker: None, broker: None, ready: None }
     }
 
     /// A cluster with the defaults, as the environment changes them ([`Options::from_env`]). What is wrong with the environment
     /// is said by [`run`](Self::run).
     #[must_use]
     pub fn from_env() -> Self {
-        Self { options: Options::from_env(), pages: Pages::new(), worker: None, ready: None }
+        Self { options: Options::from_env(), pages: Pages::new(), worker: None, broker: None, ready: None }
     }
 
     /// The web pages that the workers serve beside WebSockets; those given before are forgotten.
@@ -97,6 +102,37 @@ impl Cluster {
     #[must_use]
     pub fn worker<W: IntoWorker + 'static>(mut self, make: impl Fn(&WorkerStart) -> W + 'static) -> Self {
         self.worker = Some(Box::new(move |control, init, pages| roles::run_worker(control, init, pages, &make)));
+        self
+    }
+
+    /// The application's code in the brokers, SC's `brokerController`: `make` runs in each broker process at its start, and
+    /// returns a [`BrokerController`](crate::BrokerController), or a `Result` of one. Without it, brokers carry messages and keep
+    /// the shared data, and refuse queries.
+    ///
+    /// ```no_run
+    /// use sc_cluster::{Cluster, prelude::*};
+    ///
+    /// fn main() -> std::process::ExitCode {
+    ///     Cluster::from_env()
+    ///         .broker(|_start| {
+    ///             BrokerController::new(0_u64).query("next", |number, _cx, _data| {
+    ///                 *number += 1;
+    ///                 Data::of(&*number)
+    ///             })
+    ///         })
+    ///         .worker(|_start| {
+    ///             Worker::new(()).on("number", |_state, cx, _request| {
+    ///                 cx.exchange().run("next", "number", &()).then(|_state, _cx, number| Reply::data(number?)).into()
+    ///             })
+    ///         })
+    ///         .run()
+    /// }
+    /// ```
+    #[must_use]
+    pub fn broker<B: IntoBroker + 'static>(mut self, make: impl Fn(&BrokerStart) -> B + 'static) -> Self {
+        self.broker = Some(Box::new(move |start| {
+            make(start).into_broker().map(|controller| Box::new(controller) as Box<dyn Application>)
+        }));
         self
     }
 
@@ -159,7 +195,7 @@ impl Cluster {
         log::init(init.options.log_level, &format!("{} {} (pid {})", init.role, init.id, std::process::id()));
         match (init.role, self.worker) {
             (Role::Worker, Some(main)) => main(control, init, &Arc::new(self.pages)),
-            (Role::Broker, _) => roles::run_broker(control, &init),
+            (Role::Broker, _) => roles::run_broker(control, init, self.broker.as_ref()),
             (Role::Worker, None) => {
                 log::error("this program has no worker: Cluster::worker was not called");
                 ExitCode::FAILURE

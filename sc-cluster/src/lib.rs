@@ -7,6 +7,7 @@ compile_error!(
 );
 
 mod brain;
+mod broker_controller;
 mod broker_link;
 mod broker_proc;
 mod child;
@@ -30,6 +31,7 @@ mod worker_proc;
 #[cfg(test)]
 mod worker_tests;
 
+pub use broker_controller::{BrokerController, BrokerCx, BrokerStart, IntoBroker};
 pub use cluster::{Cluster, ClusterReady};
 pub use control::Role;
 pub use options::{
@@ -47,5 +49,5 @@ pub mod prelude {
         Answer, Block, Cx, Data, Internal, Pass, RawMessage, Reply, Request, ScError, SocketId, Ticket, Verdict, Worker,
     };
 
-    pub use crate::{Cluster, Options, Pages, WorkerStart};
+    pub use crate::{BrokerController, Cluster, Options, Pages, WorkerStart};
 }

@@ -9,8 +9,10 @@ use sc_server::{Config, Engine, Origins, Worker};
 
 use crate::{
     brain::Brain,
+    broker_controller::BrokerStart,
     broker_proc::{BrokerConfig, BrokerLoop},
     child::Ended,
+    cluster::BrokerMake,
     control::{ControlLink, Init},
     event_loop::Clock,
     log,
@@ -124,14 +126,30 @@ pub(crate) fn run_worker<W: IntoWorker>(
 }
 
 /// Runs a broker to its end.
-pub(crate) fn run_broker(control: ControlLink, init: &Init) -> ExitCode {
-    let config = BrokerConfig {
-        limits: BrokerLimits { link_bytes_max: init.options.broker_link_limit, ..BrokerLimits::default() },
-        hang_timeout: init.options.worker_hang_timeout(),
+pub(crate) fn run_broker(control: ControlLink, init: Init, make: Option<&BrokerMake>) -> ExitCode {
+    let start = BrokerStart {
+        id: init.id,
+        pid: std::process::id(),
         respawn: init.respawn,
+        workers: init.workers,
+        brokers: init.brokers,
+        options: init.options,
+    };
+    let application = match make.map(|make| make(&start)).transpose() {
+        Ok(application) => application,
+        Err(error) => {
+            log::error(format_args!("broker {} cannot begin: {error}", start.id));
+            return ExitCode::from(FAILED);
+        }
+    };
+    let config = BrokerConfig {
+        id: start.id,
+        limits: BrokerLimits { link_bytes_max: start.options.broker_link_limit, ..BrokerLimits::default() },
+        hang_timeout: start.options.worker_hang_timeout(),
+        respawn: start.respawn,
         seed: SystemEntropy::new().next_u64(),
     };
-    exit_code(BrokerLoop::new(config, control).and_then(|mut broker| broker.run()))
+    exit_code(BrokerLoop::new(config, control, application).and_then(|mut broker| broker.run()))
 }
 
 fn exit_code(ended: io::Result<Ended>) -> ExitCode {

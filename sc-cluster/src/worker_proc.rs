@@ -337,7 +337,7 @@ impl WorkerLoop {
                 Order::Terminate => self.terminate(),
                 Order::Linked => {}
                 // The application's API has no handler for messages of the master yet.
-                Order::Message(_) => {}
+                Order::Message { .. } => {}
             }
         }
         if self.taken_total != taken {
