@@ -305,6 +305,13 @@ fn the_readme_keeps_its_word(tree: &Tree) -> Broken {
     if block.is_empty() || block != example {
         broken.push("README.md shows another backend than sc-cluster/examples/backend.rs".to_owned());
     }
+    // What else is shown is in the page of a crate, and compiled there.
+    let pages: Vec<&str> = tree.crates().map(|name| tree.text(&format!("{name}/README.md"))).collect();
+    for shown in readme.split("```rust,no_run\n").skip(2).filter_map(|rest| rest.split("```").next()) {
+        if !pages.iter().any(|page| page.contains(shown)) {
+            broken.push(format!("README.md shows code that no crate's page has: {shown}"));
+        }
+    }
     let said = |package: &str| {
         let rows = readme.lines().filter(|line| line.starts_with(&format!("| `{package}` |")));
         let versions = rows.filter_map(|row| row.split('|').nth(3)).flat_map(|cell| cell.split(','));
@@ -380,6 +387,11 @@ const RULES: &[(Rule, Sample, &str)] = &[
     (locks_name_no_host, &[("Cargo.lock", "source = \"git+https://x\"")], "Cargo.lock takes a package from"),
     (links_lead_somewhere, &[("a/README.md", "[x](../b/c.md)")], "a/README.md links to ../b/c.md"),
     (the_readme_keeps_its_word, &[("README.md", "```rust,no_run\nfn main() {}\n```")], "shows another backend"),
+    (
+        the_readme_keeps_its_word,
+        &[("README.md", "```rust,no_run\n```\n```rust,no_run\nlet x;\n```")],
+        "no crate's page has: let x;",
+    ),
     (the_readme_keeps_its_word, &[("conformance/clients/js-1.0.0/package.json", "")], "and it is {\"1.0.0\"}"),
     (the_readme_keeps_its_word, &[(".github/workflows/ci.yml", "run: make")], "no workflow runs .ci/run"),
 ];
