@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         ("loads", PATIENT),
         ("keyboard", PATIENT),
         ("emits", PATIENT),
+        ("busy", PATIENT),
         ("two-windows", HEARTBEAT),
         ("outlives-ping-timeout", HEARTBEAT),
         ("outlives-ping-timeout-protocol-1", HEARTBEAT_V1),

@@ -188,6 +188,29 @@ const stories = {
     await window.saw(/sample.*broker [01] → worker [01] → this window.*1/);
   },
 
+  // A channel with more on it than anybody can read: nothing is lost on the way, the list stays short, and the page answers.
+  async busy() {
+    const window = await Window.open();
+    await window.saw(/chat.*Subscribed/);
+    const heard = await window.page.evaluate(async () => {
+      const { Client } = await import("/client.js");
+      const [publisher, reader] = [new Client(), new Client()];
+      const heard = [];
+      const all = new Promise((resolve) => reader.on("message", ({ data }) => heard.push(data) === 2000 && resolve()));
+      reader.connect();
+      await reader.subscribe("chat");
+      await new Promise((resolve) => publisher.on("state", ({ state }) => state === "open" && resolve()).connect());
+      await Promise.all(Array.from({ length: 2000 }, (_, number) => publisher.publish("chat", number)));
+      await all;
+      return heard;
+    });
+    assert.deepEqual(heard, Array.from({ length: 2000 }, (_, number) => number));
+    await window.saw(/→ this window1999$/);
+    assert.equal(await window.page.locator("#messages li").count(), 200);
+    await window.emit("echo", "1");
+    await window.result("emit", "echo: 1 in");
+  },
+
   async "two-windows"() {
     const first = await Window.open();
     const second = await first.besides();
