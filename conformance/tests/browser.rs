@@ -10,8 +10,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use support::sample::Sample;
-use support::server::run_to_end;
+use support::server::{Server, run_to_end};
 use support::{packages, trial};
 
 const PROGRAMS: &[&str] = &["chromium", "node", "npm"];
@@ -57,7 +56,7 @@ fn run(story: &str, options: &str) -> Result<(), Failed> {
     fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/stories.mjs"), &stories)?;
     let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser");
     fs::create_dir_all(&pictures)?;
-    let server = Sample::start(&["-w", "2", "-b", "2", "--options", options])?;
+    let server = Server::start_sample(&["-w", "2", "-b", "2", "--options", options])?;
     let url = format!("http://127.0.0.1:{}/", server.port);
     let told = run_to_end(Command::new("node").arg(&stories).args([story, &url]).arg(pictures));
     told.map_err(|error| format!("{error}\n--- the server's log\n{}", server.log()))?;

@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 use std::sync::{Mutex, OnceLock};
 
 use libtest_mimic::{Arguments, Failed};
-use support::server::{ContractServer, run_to_end};
+use support::server::{Server, run_to_end};
 use support::{packages, trial};
 
 /// The packages that are run: `js` is socketcluster-client from npm, `py` is socketclusterclient from PyPI.
@@ -35,11 +35,11 @@ const PING_TIMEOUT_MS: u64 = 4000;
 const HOLD_MS: u64 = 3 * PING_TIMEOUT_MS + 1000;
 
 /// Started by the first story that is told.
-static SERVER: OnceLock<Mutex<Option<Result<ContractServer, String>>>> = OnceLock::new();
+static SERVER: OnceLock<Mutex<Option<Result<Server, String>>>> = OnceLock::new();
 
-fn start() -> Result<ContractServer, String> {
+fn start() -> Result<Server, String> {
     let timeout = PING_TIMEOUT_MS.to_string();
-    ContractServer::start(&[
+    Server::start(&[
         ("WORKERS", "2"),
         ("BROKERS", "2"),
         ("PING_INTERVAL", PING_INTERVAL_MS),

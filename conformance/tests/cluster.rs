@@ -14,9 +14,9 @@ use std::thread;
 
 use libtest_mimic::{Arguments, Failed};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::process::{self, Process};
-use support::server::{ContractServer, command, run_to_end};
+use support::server::{Server, command, run_to_end};
 use support::wire::{Got, Wire};
 use support::{PATIENCE, is_long, packages, trial};
 
@@ -31,6 +31,7 @@ fn main() -> std::process::ExitCode {
         trial("two generations converse across workers", &["node", "npm"], conversation),
         trial("connections alternate and only the master listens", &[], alternation),
         trial("a killed worker takes only its own clients with it", &[], killed_worker),
+        trial("a killed broker takes no client and no subscription with it", &[], killed_broker),
         trial("a port in use is one clear line", &[], port_in_use),
         trial("SIGTERM ends every process", &[], || ends_on(Signal::TERM)),
         trial("SIGINT ends every process", &[], || ends_on(Signal::INT)),
@@ -39,8 +40,8 @@ fn main() -> std::process::ExitCode {
     libtest_mimic::run(&args, trials).exit_code()
 }
 
-fn start() -> Result<ContractServer, String> {
-    ContractServer::start(&[("WORKERS", "2"), ("BROKERS", "2"), ("PING_INTERVAL", "500"), ("PING_TIMEOUT", "5000")])
+fn start() -> Result<Server, String> {
+    Server::start(&[("WORKERS", "2"), ("BROKERS", "2"), ("PING_INTERVAL", "500"), ("PING_TIMEOUT", "5000")])
 }
 
 fn conversation() -> Outcome {
@@ -102,6 +103,40 @@ fn killed_worker() -> Outcome {
     heard_in_order(&publisher, &[&observer], &acked)?;
     stayed(&[&publisher, &observer])?;
     check(children(&server)?.len() == 4, "all processes are there again")?;
+    stopped(server)
+}
+
+fn killed_broker() -> Outcome {
+    let server = start()?;
+    let publisher = Wire::to_worker(server.port, 0)?;
+    let observers = [Wire::to_worker(server.port, 0)?, Wire::to_worker(server.port, 1)?];
+    let observers = [&observers[0], &observers[1]];
+    subscribe_all(&observers)?;
+    let traffic = Traffic::new();
+    let acked = thread::scope(|scope| -> Result<Acked, String> {
+        let running = scope.spawn(|| traffic.run(&publisher));
+        for name in ["broker 0", "broker 1"] {
+            traffic.rounds(20)?;
+            let victim = child(&server, |child| child.line.contains(name))?;
+            victim.signal(Signal::KILL)?;
+            victim.ended()?;
+            // Publishes on its channels fail or wait, until there is a new one.
+            traffic.rounds(20)?;
+            let successor = child(&server, |child| child.line.contains(name))?;
+            check(successor.pid != victim.pid, "another process")?;
+        }
+        traffic.stop();
+        Ok(running.join().unwrap())
+    })?;
+    heard_in_order(&publisher, &observers, &acked)?;
+    stayed(&[&publisher, observers[0], observers[1]])?;
+    // Not only what was subscribed to before.
+    for channel in CHANNELS.map(|channel| format!("new {channel}")) {
+        observers[1].subscribe(&channel)?;
+        publisher.publish(&channel, "heard").map_err(|error| error.to_string())?;
+        let data = observers[1].event("#publish")?;
+        check(data == json!({ "channel": channel, "data": "heard" }), data)?;
+    }
     stopped(server)
 }
 
@@ -246,18 +281,18 @@ fn stayed(wires: &[&Wire]) -> Result<(), String> {
     Ok(())
 }
 
-fn children(server: &ContractServer) -> Result<Vec<Process>, String> {
+fn children(server: &Server) -> Result<Vec<Process>, String> {
     let children = Process::children(server.pid)?;
     let count = |what: &str| children.iter().filter(|child| child.line.contains(what)).count();
     check(count("worker") == 2 && count("broker") == 2, format!("{children:?}"))?;
     Ok(children)
 }
 
-fn child(server: &ContractServer, fits: impl Fn(&Process) -> bool) -> Result<Process, String> {
+fn child(server: &Server, fits: impl Fn(&Process) -> bool) -> Result<Process, String> {
     children(server)?.into_iter().find(fits).ok_or_else(|| "no such process".to_owned())
 }
 
-fn stopped(server: ContractServer) -> Outcome {
+fn stopped(server: Server) -> Outcome {
     let status = server.stop()?;
     Ok(check(status.success(), status)?)
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use sc_protocol::http::RequestHead;
 use sc_protocol::ipc::IpcError;
 use sc_protocol::ws::CloseCode;
-use sc_server::{Engine, Output, TicketId, Time};
+use sc_server::{Engine, Letter, Output, TicketId, Time};
 
 /// The worker brain as the loop sees it. The methods are those of the engine, and documented there.
 pub(crate) trait Brain {
@@ -26,6 +26,7 @@ pub(crate) trait Brain {
     fn link_queued(&mut self, shard: u32, bytes: usize);
     fn handle_done(&mut self, at: Time, ticket: TicketId, value: Box<dyn Any + Send>);
     fn handle_failed(&mut self, at: Time, ticket: TicketId);
+    fn handle_letter(&mut self, at: Time, letter: Letter);
     fn handle_timeout(&mut self, at: Time);
     fn poll_timeout(&self) -> Option<Instant>;
     fn poll_output(&mut self) -> Option<Output>;
@@ -76,6 +77,10 @@ impl<S: Send + 'static, P: Default + Send + 'static> Brain for Engine<S, P> {
 
     fn handle_failed(&mut self, at: Time, ticket: TicketId) {
         Self::handle_failed(self, at, ticket);
+    }
+
+    fn handle_letter(&mut self, at: Time, letter: Letter) {
+        Self::handle_letter(self, at, letter);
     }
 
     fn handle_timeout(&mut self, at: Time) {

@@ -15,6 +15,7 @@ mod cluster;
 mod conn;
 mod control;
 mod event_loop;
+mod letters;
 mod log;
 mod master;
 mod net;
@@ -24,6 +25,8 @@ mod outbox;
 mod pages;
 mod roles;
 mod schedule;
+#[cfg(feature = "tokio")]
+mod spawn;
 mod static_dir;
 pub mod supervisor;
 mod sys;
@@ -42,6 +45,8 @@ pub use roles::{IntoWorker, WorkerStart};
 pub use sc_auth as auth;
 pub use sc_server as server;
 pub use schedule::SchedulingPolicy;
+#[cfg(feature = "tokio")]
+pub use spawn::Spawn;
 
 /// What an application names most: `use sc_cluster::prelude::*;`.
 pub mod prelude {
@@ -49,5 +54,7 @@ pub mod prelude {
         Answer, Block, Cx, Data, Internal, Pass, RawMessage, Reply, Request, ScError, SocketId, Ticket, Verdict, Worker,
     };
 
+    #[cfg(feature = "tokio")]
+    pub use crate::Spawn;
     pub use crate::{BrokerController, Cluster, Options, Pages, WorkerStart};
 }

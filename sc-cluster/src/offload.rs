@@ -34,7 +34,7 @@ pub(crate) struct Pool<K> {
 struct Shared<K> {
     state: Mutex<State<K>>,
     work: Condvar,
-    waker: Waker,
+    waker: Arc<Waker>,
 }
 
 struct State<K> {
@@ -53,7 +53,7 @@ impl<K> fmt::Debug for Pool<K> {
 
 impl<K: Send + 'static> Pool<K> {
     /// A pool without threads so far. `waker` wakes the loop that will call [`Pool::take_done`].
-    pub(crate) fn new(waker: Waker, threads_max: usize) -> Self {
+    pub(crate) fn new(waker: Arc<Waker>, threads_max: usize) -> Self {
         let state = State { waiting: VecDeque::new(), done: Vec::new(), threads: 0, idle: 0, ended: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), waker });
         Self { shared, threads_max: threads_max.max(1) }
@@ -148,7 +148,7 @@ mod tests {
 
     fn pool(threads_max: usize) -> (Poll, Pool<u32>) {
         let poll = Poll::new().unwrap();
-        let waker = Waker::new(poll.registry(), Token(0)).unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         (poll, Pool::new(waker, threads_max))
     }
 

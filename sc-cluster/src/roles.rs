@@ -15,6 +15,7 @@ use crate::{
     cluster::BrokerMake,
     control::{ControlLink, Init},
     event_loop::Clock,
+    letters::LetterBox,
     log,
     net::NetConfig,
     options::{Options, ProtocolVersion},
@@ -105,7 +106,8 @@ pub(crate) fn run_worker<W: IntoWorker>(
         port: init.port,
         options: init.options,
     };
-    let brain = make(&start).into_worker().and_then(|worker| engine(worker, &start));
+    let letters = LetterBox::default();
+    let brain = make(&start).into_worker().and_then(|worker| engine(worker, &start, &letters));
     let brain = match brain {
         Ok(brain) => brain,
         Err(error) => {
@@ -121,6 +123,7 @@ pub(crate) fn run_worker<W: IntoWorker>(
         },
         brokers: start.brokers,
         term_timeout: start.options.process_term_timeout(),
+        letters,
     };
     exit_code(WorkerLoop::new(config, control, brain, Arc::clone(pages)).and_then(|mut worker| worker.run()))
 }
@@ -167,10 +170,12 @@ fn exit_code(ended: io::Result<Ended>) -> ExitCode {
 fn engine<S: Send + 'static, P: Default + Send + 'static>(
     worker: Worker<S, P>,
     start: &WorkerStart,
+    letters: &LetterBox,
 ) -> Result<Box<dyn Brain>, String> {
     let auth = Box::new(auth(&start.options)?);
     let entropy = Box::new(SystemEntropy::new());
-    Ok(Box::new(Engine::new(worker, config(start), auth, entropy, Clock::new().read())))
+    let config = Config { mailbox: letters.mailbox(), ..config(start) };
+    Ok(Box::new(Engine::new(worker, config, auth, entropy, Clock::new().read())))
 }
 
 /// The signing and verifying of tokens that the options describe. The master calls it too, so that a key that does not work is

@@ -18,6 +18,7 @@ use crate::broker_link::{BrokerLink, ReadEnd};
 use crate::child::{Ended, Master, Order};
 use crate::control::ControlLink;
 use crate::event_loop::{Clock, EVENTS_MAX, SCRATCH_LEN, Source, earlier, wait};
+use crate::letters::LetterBox;
 use crate::net::{Edge, Net, NetConfig};
 use crate::offload::{Outcome, Pool};
 use crate::pages::Pages;
@@ -37,6 +38,8 @@ pub(crate) struct WorkerConfig {
     pub(crate) brokers: u32,
     /// How long sockets may take to close when the process is asked to end.
     pub(crate) term_timeout: Duration,
+    /// Where other threads leave things for the engine.
+    pub(crate) letters: LetterBox,
 }
 
 /// A worker's loop and everything it drives.
@@ -80,7 +83,8 @@ impl WorkerLoop {
         let poll = Poll::new()?;
         let mut clock = Clock::new();
         let at = clock.read();
-        let waker = Waker::new(poll.registry(), Source::Waker.token())?;
+        let waker = Arc::new(Waker::new(poll.registry(), Source::Waker.token())?);
+        config.letters.attach(Arc::clone(&waker));
         Ok(Self {
             master: Master::new(control, poll.registry(), at.now)?,
             net: Net::new(config.net.clone(), pages, at),
@@ -202,6 +206,9 @@ impl WorkerLoop {
             }
         }
         self.done = done;
+        for letter in self.config.letters.take() {
+            self.brain.handle_letter(self.at, letter);
+        }
     }
 
     fn handle_time(&mut self) {

@@ -17,11 +17,12 @@ use sc_protocol::ws::CloseCode;
 use crate::brain::Brain;
 use crate::child::Ended;
 use crate::control::{ControlLink, Received};
+use crate::letters::LetterBox;
 use crate::net::NetConfig;
 use crate::pages::Pages;
 use crate::sys::fd_pass::{SeqPacket, stream_pair};
 use crate::worker_proc::{WorkerConfig, WorkerLoop};
-use sc_server::{Output, TicketId, Time};
+use sc_server::{Letter, Output, TicketId, Time};
 
 /// Accepts every upgrade, sends back what comes, and obeys a few words.
 #[derive(Default)]
@@ -79,6 +80,7 @@ impl Brain for Echo {
     fn link_queued(&mut self, _: u32, _: usize) {}
     fn handle_done(&mut self, _: Time, _: TicketId, _: Box<dyn Any + Send>) {}
     fn handle_failed(&mut self, _: Time, _: TicketId) {}
+    fn handle_letter(&mut self, _: Time, _: Letter) {}
     fn handle_timeout(&mut self, _: Time) {}
     fn poll_timeout(&self) -> Option<Instant> {
         None
@@ -103,7 +105,7 @@ struct Rig {
 fn rig(pages: Pages, max_backpressure: usize, head_timeout: Duration) -> Rig {
     let (mine, theirs) = SeqPacket::pair().unwrap();
     let net = NetConfig { path: Some("/ws/".to_owned()), max_backpressure, head_timeout };
-    let config = WorkerConfig { net, brokers: 0, term_timeout: Duration::from_secs(10) };
+    let config = WorkerConfig { net, brokers: 0, term_timeout: Duration::from_secs(10), letters: LetterBox::default() };
     let thread = std::thread::spawn(move || {
         let brain = Box::new(Echo::default());
         let mut worker = WorkerLoop::new(config, ControlLink::new(theirs), brain, Arc::new(pages)).unwrap();
@@ -355,7 +357,7 @@ fn what_a_broker_had_written_is_not_lost_with_its_link() {
     control.send(&Control::Link { peer: 0 }, &[near.as_fd()]).unwrap();
     control.send(&Control::Terminate, &[]).unwrap();
     let net = NetConfig { path: None, max_backpressure: 1 << 20, head_timeout: Duration::from_secs(10) };
-    let config = WorkerConfig { net, brokers: 1, term_timeout: Duration::from_secs(10) };
+    let config = WorkerConfig { net, brokers: 1, term_timeout: Duration::from_secs(10), letters: LetterBox::default() };
     let heard = Arc::default();
     let brain = Box::new(Echo { heard: Arc::clone(&heard), ..Echo::default() });
     let mut worker = WorkerLoop::new(config, ControlLink::new(theirs), brain, Arc::new(Pages::new())).unwrap();

@@ -4,7 +4,6 @@
 
 pub mod packages;
 pub mod process;
-pub mod sample;
 pub mod server;
 pub mod wire;
 

@@ -1,4 +1,4 @@
-//! The server under test: the contract application of sc-cluster, as a program of its own.
+//! The server under test: a program of sc-cluster, mostly the contract application.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use super::PATIENCE;
 
-/// A running contract server. It is killed when this goes out of scope, and ended properly with [`stop`](Self::stop).
+/// A running server. It is killed when this goes out of scope, and ended properly with [`stop`](Self::stop).
 #[derive(Debug)]
-pub struct ContractServer {
+pub struct Server {
     child: Option<Child>,
     /// The port it listens on.
     pub port: u16,
@@ -21,28 +21,45 @@ pub struct ContractServer {
     output: Arc<Mutex<String>>,
 }
 
-impl ContractServer {
-    /// Builds and starts one with these environment variables, and waits until all its workers serve.
+impl Server {
+    /// Builds and starts the contract server with these environment variables, and waits until all its workers serve.
     pub fn start(env: &[(&str, &str)]) -> Result<Self, String> {
-        let mut command = command(env)?;
+        Self::run(command(env)?, |line| {
+            let said: Value = serde_json::from_str(line.strip_prefix("CONTRACT READY ")?).ok()?;
+            Some((said["port"].as_u64()?.try_into().ok()?, said["pid"].as_u64()?.try_into().ok()?))
+        })
+    }
+
+    /// Builds and starts the sample application, as the command `socketcluster` serves it, with these arguments.
+    pub fn start_sample(args: &[&str]) -> Result<Self, String> {
+        let mut command = Command::new(SAMPLE.as_ref().map_err(Clone::clone)?);
+        command.args(["--port", "0", "--host", "127.0.0.1"]).args(args);
+        Self::run(command, active)
+    }
+
+    /// Builds and starts another example of sc-cluster, with these environment variables.
+    pub fn start_example(name: &str, env: &[(&str, &str)]) -> Result<Self, String> {
+        let mut command = Command::new(built("--example", name)?);
+        command.env("SOCKETCLUSTER_PORT", "0").env("SOCKETCLUSTER_HOST", "127.0.0.1").envs(env.iter().copied());
+        Self::run(command, active)
+    }
+
+    /// Starts it, and waits for the line that tells port and process id.
+    fn run(mut command: Command, told: impl Fn(&str) -> Option<(u16, u32)> + Send + 'static) -> Result<Self, String> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| format!("the server does not start: {error}"))?;
         let output = Arc::new(Mutex::new(String::new()));
         let (ready, is_ready) = mpsc::channel();
         let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
         collect(stdout, Arc::clone(&output), move |line| {
-            if let Some(json) = line.strip_prefix("CONTRACT READY ") {
-                let _ = ready.send(json.to_owned());
+            if let Some(told) = told(line) {
+                let _ = ready.send(told);
             }
         });
         collect(stderr, Arc::clone(&output), |_| {});
         let mut server = Self { child: Some(child), port: 0, pid: 0, output };
-        let said =
+        (server.port, server.pid) =
             is_ready.recv_timeout(PATIENCE).map_err(|_| format!("the server is not ready:\n{}", server.log()))?;
-        let said: Value = serde_json::from_str(&said).map_err(|error| error.to_string())?;
-        let number = |key: &str| said[key].as_u64().ok_or_else(|| format!("no {key} in {said}"));
-        server.port = number("port")?.try_into().map_err(|_| "the port is none".to_owned())?;
-        server.pid = number("pid")?.try_into().map_err(|_| "the pid is none".to_owned())?;
         Ok(server)
     }
 
@@ -65,7 +82,7 @@ impl ContractServer {
     }
 }
 
-impl Drop for ContractServer {
+impl Drop for Server {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
@@ -102,7 +119,7 @@ pub fn run_to_end(command: &mut Command) -> Result<String, String> {
 }
 
 /// The end of a process; one that takes longer than [`PATIENCE`] is killed.
-pub(super) fn waited(mut child: Child) -> Result<ExitStatus, String> {
+fn waited(mut child: Child) -> Result<ExitStatus, String> {
     let pid = Pid::from_child(&child);
     let (ended, end) = mpsc::channel();
     let waiter = thread::spawn(move || {
@@ -123,7 +140,7 @@ pub(super) fn waited(mut child: Child) -> Result<ExitStatus, String> {
 }
 
 /// Reads lines on a thread of their own, into `output` and to `each`.
-pub(super) fn collect(
+fn collect(
     from: impl Read + Send + 'static,
     output: Arc<Mutex<String>>,
     each: impl Fn(&str) + Send + 'static,
@@ -137,6 +154,16 @@ pub(super) fn collect(
         }
     })
 }
+
+/// Port and process id, from the line that every cluster says when it is ready.
+fn active(line: &str) -> Option<(u16, u32)> {
+    let (_, place) = line.strip_prefix("[Active] ")?.split_once("http://127.0.0.1:")?;
+    let (_, pid) = place.rsplit_once("master ")?;
+    Some((place.split_once('/')?.0.parse().ok()?, pid.trim_end_matches(')').parse().ok()?))
+}
+
+/// The command's program.
+static SAMPLE: LazyLock<Result<String, String>> = LazyLock::new(|| built("--bin", "socketcluster"));
 
 /// The contract server's program.
 static EXECUTABLE: LazyLock<Result<String, String>> = LazyLock::new(|| built("--example", "contract-server"));
