@@ -52,8 +52,8 @@ impl<P, W> Exchange<P, W> {
         Ok(())
     }
 
-    /// Has a broker do something: see [`CallKind`]. `number` comes back with [`Answered`](ExchangeEvent::Answered) or
-    /// [`CallFailed`](ExchangeEvent::CallFailed). Calls to one broker and publishes to its channels keep their order.
+    /// Has a broker do something: see [`CallKind`]. `number` comes back with [`Answered`](crate::ExchangeEvent::Answered) or
+    /// [`CallFailed`](crate::ExchangeEvent::CallFailed). Calls to one broker and publishes to its channels keep their order.
     ///
     /// # Errors
     /// A `BrokerError`, as for [`publish`](Self::publish), or because there is no such broker.
