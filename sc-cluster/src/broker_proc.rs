@@ -12,6 +12,7 @@ use sc_protocol::ipc::Control;
 
 use crate::broker_controller::{Application, Outside};
 use crate::broker_link::{BrokerLink, ReadEnd};
+use crate::broker_socket::{Arrival, BrokerSocket};
 use crate::child::{Ended, Master, Order};
 use crate::control::ControlLink;
 use crate::event_loop::{Clock, EVENTS_MAX, SCRATCH_LEN, Source, earlier, wait};
@@ -45,6 +46,8 @@ pub(crate) struct BrokerLoop {
     broker: Broker,
     application: Option<Box<dyn Application>>,
     outside: Outside,
+    /// For programs outside the cluster.
+    socket: Option<BrokerSocket>,
     links: Vec<Option<WorkerLink>>,
     /// Links whose workers do not read, and since when.
     overloaded: BTreeMap<u32, Instant>,
@@ -55,7 +58,8 @@ pub(crate) struct BrokerLoop {
 
 #[derive(Debug)]
 struct WorkerLink {
-    worker: u32,
+    /// For the log.
+    name: String,
     link: BrokerLink,
 }
 
@@ -64,8 +68,12 @@ impl BrokerLoop {
         config: BrokerConfig,
         control: ControlLink,
         application: Option<Box<dyn Application>>,
+        mut socket: Option<BrokerSocket>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
+        if let Some(socket) = &mut socket {
+            socket.register(poll.registry())?;
+        }
         let mut clock = Clock::new();
         let at = clock.read();
         Ok(Self {
@@ -76,6 +84,7 @@ impl BrokerLoop {
                 Broker::new(config.limits, config.seed)
             },
             application,
+            socket,
             outside: Outside { id: config.id, at, reports: Vec::new(), messages: Vec::new() },
             scratch: vec![0; SCRATCH_LEN].into(),
             links: Vec::new(),
@@ -116,11 +125,16 @@ impl BrokerLoop {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        if self.master.has_more() || self.links.iter().flatten().any(|worker| worker.link.has_more()) {
+        let socket = self.socket.as_ref();
+        if socket.is_some_and(BrokerSocket::has_more)
+            || self.master.has_more()
+            || self.links.iter().flatten().any(|worker| worker.link.has_more())
+        {
             return Some(self.at.now);
         }
         let hung = self.hang_timeout.and_then(|timeout| Some(*self.overloaded.values().min()? + timeout));
-        earlier(earlier(hung, self.broker.poll_timeout()), Some(self.master.beat_at()))
+        let data = earlier(self.broker.poll_timeout(), socket.and_then(BrokerSocket::poll_timeout));
+        earlier(earlier(hung, data), Some(self.master.beat_at()))
     }
 
     fn turn(&mut self, events: &Events) {
@@ -145,8 +159,13 @@ impl BrokerLoop {
                         self.read_link(number);
                     }
                 }
-                Source::Waker | Source::Listener(_) | Source::Conn { .. } => {}
+                Source::Listener(_) => self.accept_peers(),
+                Source::Conn { slot, .. } => self.read_peer(slot),
+                Source::Waker => {}
             }
+        }
+        if self.socket.as_ref().is_some_and(BrokerSocket::has_more) {
+            self.accept_peers();
         }
         if self.master.has_more() {
             self.read_control();
@@ -171,6 +190,7 @@ impl BrokerLoop {
             }
         }
         self.give_up_hung();
+        self.give_up_silent();
         self.tell_master();
         self.master.beat(self.at.now, self.links.iter().flatten().count());
         self.master.flush();
@@ -179,7 +199,7 @@ impl BrokerLoop {
     fn read_control(&mut self) {
         for order in self.master.read() {
             match order {
-                Order::Link(worker, fd) => self.link(worker, fd),
+                Order::Link(worker, fd) => self.link(format!("worker {worker}"), fd),
                 Order::Linked => self.broker.all_attached(),
                 // It has no clients: those of workers are drained long before it ends.
                 Order::Terminate | Order::Drain(_) => self.terminate = true,
@@ -189,18 +209,43 @@ impl BrokerLoop {
         }
     }
 
-    fn link(&mut self, worker: u32, fd: OwnedFd) {
+    fn accept_peers(&mut self) {
+        if let Some(socket) = &mut self.socket {
+            socket.accept(self.at.now, self.poll.registry());
+        }
+    }
+
+    fn read_peer(&mut self, slot: u32) {
+        let arrival = self.socket.as_mut().and_then(|socket| socket.read(slot, self.poll.registry()));
+        match arrival {
+            Some(Arrival::Link(fd)) => self.link("a peer on the named socket".to_owned(), fd),
+            Some(Arrival::Refused(why)) => {
+                self.report(Level::Warning, format!("a peer on the named socket {why}: it is turned away"));
+            }
+            None => {}
+        }
+    }
+
+    /// Peers that take too long for their proof.
+    fn give_up_silent(&mut self) {
+        let silent = self.socket.as_mut().map_or(0, |socket| socket.expire(self.at.now));
+        if silent > 0 {
+            self.report(Level::Warning, format!("{silent} peer(s) on the named socket proved nothing in time"));
+        }
+    }
+
+    fn link(&mut self, name: String, fd: OwnedFd) {
         let LinkId(number) = self.broker.attach(self.at.now);
         match BrokerLink::new(fd, Source::Link(number), self.poll.registry()) {
             Ok(link) => {
                 if self.links.len() <= number as usize {
                     self.links.resize_with(number as usize + 1, || None);
                 }
-                self.links[number as usize] = Some(WorkerLink { worker, link });
+                self.links[number as usize] = Some(WorkerLink { name, link });
             }
             Err(error) => {
                 self.broker.detached(self.at.now, LinkId(number));
-                self.report(Level::Error, format!("no link to worker {worker}: {error}"));
+                self.report(Level::Error, format!("no link to {name}: {error}"));
             }
         }
     }
@@ -222,7 +267,7 @@ impl BrokerLoop {
             Ok(ReadEnd::Drained | ReadEnd::Budget) => {}
             Ok(ReadEnd::Closed) => self.end_link(number),
             Err(error) => {
-                let message = format!("the link to worker {} is dropped: {error}", worker.worker);
+                let message = format!("the link to {} is dropped: {error}", worker.name);
                 self.report(Level::Error, message);
                 self.end_link(number);
             }
@@ -269,7 +314,7 @@ impl BrokerLoop {
                 BrokerEvent::Overloaded(LinkId(number)) => {
                     self.overloaded.insert(number, self.at.now);
                     if let Some(Some(worker)) = self.links.get(number as usize) {
-                        let message = format!("worker {} does not read: publishes to it are refused", worker.worker);
+                        let message = format!("{} does not read: publishes to it are refused", worker.name);
                         self.report(Level::Warning, message);
                     }
                 }
@@ -332,11 +377,9 @@ impl BrokerLoop {
     fn give_up_hung(&mut self) {
         let Some(timeout) = self.hang_timeout else { return };
         while let Some((&number, _)) = self.overloaded.iter().find(|&(_, &since)| since + timeout <= self.at.now) {
-            let worker = self.links[number as usize].as_ref().map_or(u32::MAX, |worker| worker.worker);
-            self.report(
-                Level::Error,
-                format!("worker {worker} did not read for workerHangTimeout: its link is dropped"),
-            );
+            let name = self.links[number as usize].as_ref().map_or("a worker", |worker| worker.name.as_str());
+            let message = format!("{name} did not read for workerHangTimeout: its link is dropped");
+            self.report(Level::Error, message);
             self.end_link(number);
             self.overloaded.remove(&number);
         }

@@ -10,6 +10,7 @@ mod brain;
 mod broker_controller;
 mod broker_link;
 mod broker_proc;
+mod broker_socket;
 mod child;
 mod cluster;
 mod conn;
@@ -35,14 +36,16 @@ mod worker_proc;
 mod worker_tests;
 
 pub use broker_controller::{BrokerController, BrokerCx, BrokerStart, IntoBroker};
+pub use broker_socket::{SOCKET_PEERS_MAX, connect_to_broker};
 pub use cluster::{Cluster, ClusterReady};
 pub use control::Role;
 pub use options::{
-    DURATION_MS_MAX, InvalidOptionsError, Options, PAYLOAD_MAX, PAYLOAD_MIN, PROCESSES_MAX, ProtocolVersion,
+    DURATION_MS_MAX, InvalidOptionsError, Options, PAYLOAD_MAX, PAYLOAD_MIN, PROCESSES_MAX, ProtocolVersion, Secret,
 };
 pub use pages::Pages;
 pub use roles::{IntoWorker, WorkerStart};
 pub use sc_auth as auth;
+pub use sc_broker as broker;
 pub use sc_server as server;
 pub use schedule::SchedulingPolicy;
 #[cfg(feature = "tokio")]

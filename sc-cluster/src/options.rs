@@ -69,6 +69,10 @@ pub struct Options {
     pub log_level: u8,
     /// The program that is started as worker and broker; `None`: this one. It has to run a cluster of the same version.
     pub worker_executable: Option<PathBuf>,
+    /// Folder in which brokers listen for programs outside the cluster, at `b0`, `b1` and so on; `None`: they do not.
+    pub socket_root: Option<PathBuf>,
+    /// What such a program has to prove that it knows; without it brokers do not listen.
+    pub secret_key: Option<Secret>,
 
     /// URL path of WebSocket connections, with or without slashes at its ends; `None`: any.
     pub path: Option<String>,
@@ -151,6 +155,38 @@ pub enum ProtocolVersion {
     V2,
 }
 
+/// A text that is not shown by `Debug`, so that it does not come into a log by accident.
+///
+/// ```
+/// use sc_cluster::Secret;
+///
+/// let secret = Secret::from("swordfish");
+/// assert_eq!((format!("{secret:?}"), secret.text()), ("Secret".to_owned(), "swordfish"));
+/// ```
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
 /// Options that cannot be used; named as in SocketCluster.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("InvalidOptionsError: {0}")]
@@ -174,6 +210,8 @@ impl Default for Options {
             worker_hang_timeout_ms: 15_000,
             log_level: 2,
             worker_executable: None,
+            socket_root: None,
+            secret_key: None,
             path: Some("/socketcluster/".to_owned()),
             protocol_version: ProtocolVersion::Auto,
             version_probe_timeout_ms: 100,
@@ -316,6 +354,9 @@ impl Options {
             }
             _ => {}
         }
+        if self.secret_key.as_ref().is_some_and(|secret| secret.text().is_empty()) {
+            return refuse("The secretKey option must not be empty".to_owned());
+        }
         if self.auth_key.as_deref() == Some("") {
             return refuse("The authKey option must not be empty".to_owned());
         }
@@ -385,6 +426,9 @@ impl Options {
 
     fn oddities(&self) -> Vec<String> {
         let mut odd = Vec::new();
+        if self.socket_root.is_some() && self.secret_key.is_none() {
+            odd.push("socketRoot is set, but not secretKey: brokers listen on no socket".to_owned());
+        }
         for (name, value) in [("workers", self.workers), ("brokers", self.brokers)] {
             if value == Some(0) {
                 odd.push(format!("The {name} option is 0; 1 is taken"));

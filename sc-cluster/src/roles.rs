@@ -11,6 +11,7 @@ use crate::{
     brain::Brain,
     broker_controller::BrokerStart,
     broker_proc::{BrokerConfig, BrokerLoop},
+    broker_socket::BrokerSocket,
     child::Ended,
     cluster::BrokerMake,
     control::{ControlLink, Init},
@@ -145,6 +146,16 @@ pub(crate) fn run_broker(control: ControlLink, init: Init, make: Option<&BrokerM
             return ExitCode::from(FAILED);
         }
     };
+    let socket = match (&start.options.socket_root, &start.options.secret_key) {
+        (Some(root), Some(secret)) => match BrokerSocket::bind(root, start.id, secret.text()) {
+            Ok(socket) => Some(socket),
+            Err(error) => {
+                log::error(format_args!("broker {} cannot listen in {}: {error}", start.id, root.display()));
+                return ExitCode::from(FAILED);
+            }
+        },
+        _ => None,
+    };
     let config = BrokerConfig {
         id: start.id,
         limits: BrokerLimits { link_bytes_max: start.options.broker_link_limit, ..BrokerLimits::default() },
@@ -152,7 +163,7 @@ pub(crate) fn run_broker(control: ControlLink, init: Init, make: Option<&BrokerM
         respawn: start.respawn,
         seed: SystemEntropy::new().next_u64(),
     };
-    exit_code(BrokerLoop::new(config, control, application).and_then(|mut broker| broker.run()))
+    exit_code(BrokerLoop::new(config, control, application, socket).and_then(|mut broker| broker.run()))
 }
 
 fn exit_code(ended: io::Result<Ended>) -> ExitCode {

@@ -13,6 +13,10 @@ pub(crate) const OPTIONS_ENV: &str = "SC_BROKERS_OPTIONS";
 pub(crate) fn run(options: &str) -> ExitCode {
     let mut all = Options::default();
     all.merge_json(options).expect("the test's own options");
+    if let Some(file) = all.extra.get("secretFile").and_then(Value::as_str) {
+        let secret = std::fs::read_to_string(file).expect("the test has written it");
+        all.secret_key = Some(secret.as_str().into());
+    }
     // The processes of a cluster are started from a test here, and on purpose: they come to this function again.
     all.worker_executable = std::env::current_exe().ok();
     Cluster::new(all).broker(controller).worker(|_| worker()).run()

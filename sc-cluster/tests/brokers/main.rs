@@ -2,6 +2,7 @@
 
 mod app;
 mod client;
+mod named;
 #[path = "../faults/server.rs"]
 #[allow(dead_code, reason = "the fault tests use more of it")]
 mod server;
@@ -31,6 +32,8 @@ fn main() -> ExitCode {
         trial("a_controller_that_panics_costs_one_answer", shared::panics),
         trial("a_killed_worker_leaves_its_query", shared::death),
         trial("a_killed_broker_loses_its_data_and_says_so", shared::broker_killed),
+        trial("who_proves_the_secret_is_linked_by_name", named::peers),
+        trial("without_a_secret_no_broker_listens", named::none_by_default),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
