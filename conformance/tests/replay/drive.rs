@@ -35,11 +35,16 @@ struct Player {
     ours: Seen,
     workers: usize,
     path: bool,
+    /// How clients answer the pings that come with the upgrade, where there are any.
+    pong: Option<&'static str>,
 }
 
-/// The recorded server's side and ours.
-pub(crate) fn play(version: Version, recording: &Recording) -> (Seen, Seen) {
-    let mut player = Player::new(version, recording);
+/// The recorded server's side and ours. `auto`: ours is not told which version the client speaks. The client's answer to
+/// the first pings is then played as well, and they are left out.
+pub(crate) fn play(version: Version, recording: &Recording, auto: bool) -> (Seen, Seen) {
+    let told = if auto { Policy::Auto } else { version.policy };
+    let mut player = Player::new(Version { policy: told, ..version }, recording);
+    player.pong = auto.then_some(if version.policy == Policy::V1 { "#2" } else { "" });
     let mut theirs = Seen::new();
     let mut at = 0;
     let mut lines = recording.lines.iter().peekable();
@@ -83,7 +88,7 @@ impl Player {
         let any = recording.options.get("path").is_some_and(Value::is_null);
         let path = !(any || version.master && !version.pack.starts_with("sc14"));
         let workers = workers as usize;
-        Self { rig, clients: HashMap::new(), ended: HashMap::new(), ours: Seen::new(), workers, path }
+        Self { rig, clients: HashMap::new(), ended: HashMap::new(), ours: Seen::new(), workers, path, pong: None }
     }
 
     /// The rig's client for a connection; it is upgraded when it is first heard of.
@@ -102,8 +107,21 @@ impl Player {
         };
         let worker = self.clients.len() % self.workers;
         let client = head.map(|head| self.rig.request(worker, &head));
+        if let Some((client, pong)) = client.zip(self.pong) {
+            self.answer_first_pings(&line.conn, client, pong);
+        }
         self.clients.insert(line.conn.clone(), client);
         client
+    }
+
+    fn answer_first_pings(&mut self, conn: &str, client: usize, pong: &str) {
+        let pings = ["#1", ""].map(|ping| Got::Text(ping.to_owned()));
+        let mut got = self.rig.take(client);
+        if got.get(1..) == Some(&pings[..]) {
+            got.truncate(1);
+            self.rig.send(client, pong);
+        }
+        self.write_down(conn, client, got);
     }
 
     /// A request head as it was recorded; `None` where it is the driver that answers, not the engine.
@@ -177,27 +195,30 @@ impl Player {
         let clients: Vec<(String, usize)> =
             self.clients.iter().filter_map(|(conn, client)| Some((conn.clone(), (*client)?))).collect();
         for (conn, client) in clients {
-            for got in self.rig.take(client) {
-                let seen = self.ours.entry(conn.clone()).or_default();
-                let closed = seen.iter().any(|line| line.starts_with("close ") || line.starts_with("HTTP 4"));
-                match got {
-                    Got::Http(head) => {
-                        seen.push(masks::http(&Value::String(head)));
+            let got = self.rig.take(client);
+            self.write_down(&conn, client, got);
+        }
+    }
+
+    fn write_down(&mut self, conn: &str, client: usize, got: Vec<Got>) {
+        for got in got {
+            let seen = self.ours.entry(conn.to_owned()).or_default();
+            let closed = seen.iter().any(|line| line.starts_with("close ") || line.starts_with("HTTP 4"));
+            match got {
+                Got::Http(head) => seen.push(masks::http(&Value::String(head))),
+                Got::Text(text) => seen.push(text),
+                Got::Binary(bytes) => seen.push(format!("binary {}", masks::to_base64(&bytes))),
+                Got::Pong(_) => {}
+                Got::Close(code, reason) => {
+                    seen.push(close_line((code, &reason)));
+                    if !self.ended.insert(conn.to_owned(), true).unwrap_or_default() {
+                        let mut out = BytesMut::new();
+                        frame::write_close(&mut out, (code != 1005).then_some(code), "", Some([1, 2, 3, 4]));
+                        self.rig.send_bytes(client, &mut out);
                     }
-                    Got::Text(text) => seen.push(text),
-                    Got::Binary(bytes) => seen.push(format!("binary {}", masks::to_base64(&bytes))),
-                    Got::Pong(_) => {}
-                    Got::Close(code, reason) => {
-                        seen.push(close_line((code, &reason)));
-                        if !self.ended.insert(conn.clone(), true).unwrap_or_default() {
-                            let mut out = BytesMut::new();
-                            frame::write_close(&mut out, (code != 1005).then_some(code), "", Some([1, 2, 3, 4]));
-                            self.rig.send_bytes(client, &mut out);
-                        }
-                    }
-                    Got::End | Got::Aborted if closed => {}
-                    Got::End | Got::Aborted => seen.push(close_line((1006, ""))),
                 }
+                Got::End | Got::Aborted if closed => {}
+                Got::End | Got::Aborted => seen.push(close_line((1006, ""))),
             }
         }
     }

@@ -36,7 +36,7 @@ fn replay(version: Version) {
     let listed = differences::load(version.pack);
     let (mut found, mut applied) = (BTreeMap::new(), BTreeSet::new());
     for recording in recording::load(version.pack) {
-        let (theirs, ours) = drive::play(version, &recording);
+        let (theirs, ours) = drive::play(version, &recording, false);
         let conns: BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
         for conn in conns {
             let (mut theirs, mut ours) = (side(&theirs, conn), side(&ours, conn));
@@ -108,6 +108,31 @@ fn a_cluster_of_sc_4_3_2() {
 #[test]
 fn a_cluster_of_sc_14_4_2() {
     replay(MASTERS[2]);
+}
+
+/// An engine that finds out what its clients speak does with each recording what one does that was told.
+#[test]
+fn found_out_is_as_good_as_told() {
+    let mut otherwise = BTreeSet::new();
+    for version in [V4_2_0, V4_3_2, V5_15, V14_4_2, V20_0_1, V20_0_1_P1] {
+        for recording in recording::load(version.pack) {
+            let [(_, told), (_, found_out)] = [false, true].map(|auto| drive::play(version, &recording, auto));
+            let conns: BTreeSet<&String> = told.keys().chain(found_out.keys()).collect();
+            if conns.iter().any(|conn| side(&told, conn) != side(&found_out, conn)) {
+                otherwise.insert(format!("{} {}", version.pack, recording.name));
+            }
+        }
+    }
+    let expected = [
+        // The other version's pong is one before the handshake, and not 4009.
+        "sc14.4.2 before-handshake-empty",
+        "sc20.0.1 before-handshake-pong1",
+        // At the upgrade nothing is known of a client, and the text of a silent block is that of 14.
+        "sc20.0.1 handshake-ws-middleware-blocked",
+        "sc4.2.0 before-handshake-empty",
+        "sc4.3.2 before-handshake-empty",
+    ];
+    assert_eq!(otherwise.into_iter().collect::<Vec<_>>(), expected);
 }
 
 #[test]
