@@ -186,6 +186,7 @@ fn engine<S: Send + 'static, P: Default + Send + 'static>(
     let auth = Box::new(auth(&start.options)?);
     let entropy = Box::new(SystemEntropy::new());
     let config = Config { mailbox: letters.mailbox(), ..config(start) };
+    worker.check(&config).map_err(|error| error.to_string())?;
     Ok(Box::new(Engine::new(worker, config, auth, entropy, Clock::new().read())))
 }
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ack;
+pub mod codec;
 pub mod entropy;
 pub mod heartbeat;
 pub mod http;

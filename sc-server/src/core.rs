@@ -10,7 +10,8 @@ use bytes::{Bytes, BytesMut};
 
 use sc_auth::AuthEngine;
 use sc_broker::Exchange;
-use sc_protocol::heartbeat::Ring;
+use sc_protocol::codec::Codec;
+use sc_protocol::heartbeat::{self, Ring};
 use sc_protocol::packet::{Cid, Version, write};
 use sc_protocol::wheel::Wheel;
 use sc_protocol::ws::{self, CloseCode, OpCode, frame};
@@ -87,6 +88,10 @@ pub(crate) struct Core<S, P> {
     pub(crate) scratch: BytesMut,
     pub(crate) entropy: Box<dyn Entropy + Send>,
     pub(crate) auth: Box<dyn AuthEngine>,
+    /// What stands between packets and messages, unless messages are the packets' JSON text.
+    pub(crate) codec: Option<Box<dyn Codec>>,
+    /// The ping of protocol 1, as a frame.
+    pub(crate) ping_v1: Bytes,
     pub(crate) counters: Counters,
     pub(crate) sequence: u32,
     /// Sockets whose batch goes out at the end of this turn.
@@ -130,6 +135,8 @@ impl<S, P> Core<S, P> {
             scratch: BytesMut::with_capacity(SCRATCH_LEN),
             entropy,
             auth,
+            codec: None,
+            ping_v1: Bytes::from_static(heartbeat::PING_V1),
             counters: Counters::default(),
             sequence: 0,
             batched: Vec::new(),
@@ -177,10 +184,20 @@ impl<S, P> Core<S, P> {
         }
     }
 
-    /// Sends one text frame, past the batch.
+    /// Sends one packet, past the batch.
     pub(crate) fn send_now(&mut self, id: SocketId, f: impl FnOnce(&mut BytesMut)) {
         if self.socket(id).is_some_and(Socket::is_live) {
-            let bytes = frame::build(&mut self.scratch, OpCode::Text, f);
+            let bytes = self.frame(f);
+            if !bytes.is_empty() {
+                self.transmit(id.slot, bytes);
+            }
+        }
+    }
+
+    /// Sends a text that is no packet, past batch and codec.
+    pub(crate) fn send_text(&mut self, id: SocketId, text: &str) {
+        if self.socket(id).is_some_and(Socket::is_live) {
+            let bytes = frame::build(&mut self.scratch, OpCode::Text, |out| out.extend_from_slice(text.as_bytes()));
             self.transmit(id.slot, bytes);
         }
     }

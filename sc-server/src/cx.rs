@@ -119,7 +119,7 @@ impl<'a, S, P> Cx<'a, S, P> {
 
     /// Sends a text message that is no packet.
     pub fn send_raw(&mut self, socket: SocketId, text: &str) {
-        self.core.send_now(socket, |out| out.extend_from_slice(text.as_bytes()));
+        self.core.send_text(socket, text);
     }
 
     /// Publishes to a channel, past the `publish_in` middleware. Error: the data cannot be written, or the publish cannot

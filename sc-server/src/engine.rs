@@ -41,7 +41,7 @@ impl<S, P> std::fmt::Debug for Engine<S, P> {
 }
 
 impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
-    /// An engine for an application. Its `on_start` handlers have run when it returns. `auth` is not used if the
+    /// An engine for an application, which [`Worker::check`] has found to fit its configuration. Its `on_start` handlers have run when it returns. `auth` is not used if the
     /// application brings its own engine.
     pub fn new(
         worker: Worker<S, P>,
@@ -50,8 +50,11 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         entropy: Box<dyn Entropy + Send>,
         at: Time,
     ) -> Self {
-        let Worker { state, routes, auth: own_auth } = worker;
-        let core = Core::new(config, own_auth.unwrap_or(auth), entropy, at);
+        let Worker { state, routes, auth: own_auth, codec } = worker;
+        let mut core = Core::new(config, own_auth.unwrap_or(auth), entropy, at);
+        if let Some(codec) = codec {
+            core.set_codec(codec);
+        }
         let mut engine = Self { state, routes: Arc::new(routes), core, spare: None };
         let routes = Arc::clone(&engine.routes);
         for (channel, _) in &routes.watched {

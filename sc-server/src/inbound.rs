@@ -129,6 +129,8 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
 
     fn frame_event(&mut self, id: SocketId, event: ws::Event<'_>) {
         match event {
+            ws::Event::Text(text) if self.core.codec.is_some() => self.uncoded_message(id, text),
+            ws::Event::Binary(bytes) if self.core.codec.is_some() => self.coded_message(id, bytes),
             ws::Event::Text(text) => self.message(id, text, RawMessage::Text(text)),
             // SC takes JSON in binary frames too; what is no UTF-8 is raw.
             ws::Event::Binary(bytes) => match std::str::from_utf8(bytes) {
@@ -159,7 +161,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         self.core.finish(id);
     }
 
-    fn message(&mut self, id: SocketId, text: &str, raw: RawMessage<'_>) {
+    pub(crate) fn message(&mut self, id: SocketId, text: &str, raw: RawMessage<'_>) {
         let Some(socket) = self.core.socket(id) else { return };
         if !socket.is_live() {
             return;

@@ -6,6 +6,7 @@ mod auth_flow;
 mod batch;
 mod binary;
 mod channels;
+mod coded;
 mod config;
 mod core;
 mod cx;

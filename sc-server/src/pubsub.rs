@@ -6,7 +6,6 @@ use bytes::Bytes;
 
 use sc_broker::ExchangeEvent;
 use sc_protocol::packet::{Version, write};
-use sc_protocol::ws::{OpCode, frame};
 use sc_protocol::{ScError, json};
 
 use crate::channels::Pending;
@@ -147,16 +146,26 @@ impl<S, P> Core<S, P> {
             let Some(id) = self.id_of(slot).filter(|&id| self.socket(id).is_some_and(Socket::batches_all)) else {
                 return true;
             };
-            self.add_to_batch(id, |out| out.extend_from_slice(payload_of(frame)));
+            let packet = self.packet_of(frame).into_owned();
+            self.add_to_batch(id, |out| out.extend_from_slice(packet.as_bytes()));
             false
         });
+    }
+
+    fn publish_frame(&mut self, channel: &str, data: Option<&str>) -> Bytes {
+        self.frame(|out| {
+            write::publish(out, channel, data);
+        })
     }
 
     /// Sends a publish to its channel's broker. The frame for the subscribers is encoded here, once.
     fn send_publish(&mut self, channel: &str, data: Option<&str>, origin: Origin) -> Result<(), ScError> {
         let known =
             self.channels.find(channel).and_then(|at| self.channels.get(at).map(|entry| (at, entry.generation)));
-        let frame = publish_frame(&mut self.scratch, channel, data);
+        let frame = self.publish_frame(channel, data);
+        if frame.is_empty() {
+            return Err(ScError::invalid_message("The data cannot be written in this codec"));
+        }
         self.counters.publishes_total += 1;
         let publish = Publish { frame, channel: known, origin };
         self.exchange.publish(channel, data, publish).map_err(|(error, _)| error)
@@ -180,7 +189,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
                 let Some(at) = self.core.channels.find(channel) else { return };
                 let entry = self.core.channels.get(at);
                 if entry.is_some_and(|entry| !entry.subscribers.is_empty()) {
-                    let frame = publish_frame(&mut self.core.scratch, channel, data);
+                    let frame = self.core.publish_frame(channel, data);
                     self.deliver(at, frame, data);
                 }
                 if self.core.channels.get(at).is_some_and(|entry| entry.watched) {
@@ -243,22 +252,23 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         if !deliver {
             return;
         }
-        let payload = payload_of(&frame);
         let same = |&(at, generation): &(u32, u32)| {
             self.core.channels.get(at).is_some_and(|entry| entry.generation == generation)
         };
         let at = match channel.filter(same) {
             Some((at, _)) => Some(at),
             // The channel came, or came anew, while the publish waited for its broker.
-            None => publish_members(payload).and_then(|(name, _)| self.core.channels.find(&name)),
+            None => publish_members(&self.core.packet_of(&frame)).and_then(|(name, _)| self.core.channels.find(&name)),
         };
         let Some(at) = at else { return };
         let watched = self.core.channels.get(at).is_some_and(|entry| entry.watched);
         if self.routes.publish_out.is_empty() && !watched {
             return self.deliver_shared(at, frame);
         }
-        let Some((name, data)) = publish_members(payload) else { return };
+        let packet = self.core.packet_of(&frame);
+        let Some((name, data)) = publish_members(&packet) else { return };
         let data = data.map(str::to_owned);
+        drop(packet);
         self.deliver(at, frame, data.as_deref());
         if watched {
             self.run_watchers(&name, data.as_deref());
@@ -360,26 +370,9 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
     }
 }
 
-fn publish_frame(scratch: &mut bytes::BytesMut, channel: &str, data: Option<&str>) -> Bytes {
-    frame::build(scratch, OpCode::Text, |out| {
-        write::publish(out, channel, data);
-    })
-}
-
-/// The payload of a frame of our own: unmasked, so the header's length byte tells where it begins (RFC 6455 §5.2).
-fn payload_of(frame: &[u8]) -> &[u8] {
-    let header = match frame.get(1) {
-        Some(126) => 4,
-        Some(127) => 10,
-        _ => 2,
-    };
-    frame.get(header..).unwrap_or_default()
-}
-
 /// Channel and data of a `#publish` of our own.
-fn publish_members(payload: &[u8]) -> Option<(String, Option<&str>)> {
-    let text = std::str::from_utf8(payload).ok()?;
-    let [data] = json::object(text, ["data"])?;
+fn publish_members(packet: &str) -> Option<(String, Option<&str>)> {
+    let [data] = json::object(packet, ["data"])?;
     let [channel, data] = json::object(data?, ["channel", "data"])?;
     Some((json::string(channel?)?.into_owned(), data))
 }

@@ -135,7 +135,8 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
                 Speaks::Unknown => both.push(id.slot),
             }
         }
-        for (frame, slots) in [(heartbeat::PING_V1, v1), (heartbeat::PING_V2, v2), (heartbeat::PING_BOTH, both)] {
+        self.core.fanout(self.core.ping_v1.clone(), v1);
+        for (frame, slots) in [(heartbeat::PING_V2, v2), (heartbeat::PING_BOTH, both)] {
             self.core.fanout(Bytes::from_static(frame), slots);
         }
         self.settle();

@@ -3,7 +3,10 @@
 use hashbrown::HashMap;
 
 use sc_auth::AuthEngine;
+use sc_protocol::ScError;
+use sc_protocol::codec::Codec;
 
+use crate::config::Config;
 use crate::cx::Cx;
 use crate::middleware::{
     Authenticate, Disconnect, Emit, Handshake, HandshakeSc, PublishIn, PublishOut, Request, Subscribe,
@@ -80,6 +83,7 @@ pub struct Worker<S, P = ()> {
     pub(crate) state: S,
     pub(crate) routes: Routes<S, P>,
     pub(crate) auth: Option<Box<dyn AuthEngine>>,
+    pub(crate) codec: Option<Box<dyn Codec>>,
 }
 
 impl<S: std::fmt::Debug, P> std::fmt::Debug for Worker<S, P> {
@@ -127,7 +131,7 @@ impl<S: Send + 'static> Worker<S> {
             events: HashMap::default(),
             other_events: None,
         };
-        Worker { state, routes, auth: None }
+        Worker { state, routes, auth: None, codec: None }
     }
 }
 
@@ -271,6 +275,19 @@ impl<S: Send + 'static, P: Default + Send + 'static> Worker<S, P> {
     ) -> Self {
         self.routes.other_events = Some(Box::new(f));
         self
+    }
+
+    /// Sends and takes packets in another form than JSON text: SC's `codecEngine`. All clients have to use it, and the
+    /// configuration has to say which protocol version they speak.
+    pub fn codec(mut self, codec: impl Codec + 'static) -> Self {
+        self.codec = Some(Box::new(codec));
+        self
+    }
+
+    /// Whether this application can run with this configuration. Error: an `InvalidOptionsError`, as for a
+    /// [`codec`](Self::codec) whose clients would have to be asked for their protocol version.
+    pub fn check(&self, config: &Config) -> Result<(), ScError> {
+        crate::coded::check(self.codec.as_deref(), config.protocol_version)
     }
 
     /// Signs and verifies tokens with an engine of the application's own, in place of the one that the options describe:

@@ -18,6 +18,7 @@ pub(crate) struct Switches {
     pub(crate) handshake: bool,
     pub(crate) reject_expired: bool,
     pub(crate) no_handshake: bool,
+    pub(crate) min_bin: bool,
     /// Servers before 4.1.10 have no `authState` to show.
     pub(crate) no_auth_state: bool,
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use sc_protocol::codec::MinBin;
 use sc_protocol::heartbeat::Policy;
 use sc_protocol::ws::{OpCode, frame};
 use sc_server::{Config, Origins};
@@ -81,6 +82,7 @@ impl Player {
         let limit = config.socket_channel_limit;
         let mut rig = Rig::new(workers, brokers, config, |_| match version.master {
             true => apps::master_app(version.pack, limit),
+            false if switches.min_bin => apps::app(version.flavour, switches).codec(MinBin),
             false => apps::app(version.flavour, switches),
         });
         rig.begin_ms = masks::begin_ms(recording);
@@ -142,7 +144,7 @@ impl Player {
         match line.kind {
             Kind::Http => seen.push(masks::http(&line.data)),
             Kind::Text => seen.push(line.text()),
-            Kind::Binary => seen.push(format!("binary {}", line.data.as_str().unwrap_or_default())),
+            Kind::Binary => seen.push(masks::binary(&masks::base64(line.data.as_str().unwrap_or_default()))),
             Kind::Close => seen.push(close_line(line.close())),
             Kind::Crash => seen.push("(the process crashed)".to_owned()),
             Kind::Vanish | Kind::Note => {}
@@ -207,7 +209,7 @@ impl Player {
             match got {
                 Got::Http(head) => seen.push(masks::http(&Value::String(head))),
                 Got::Text(text) => seen.push(text),
-                Got::Binary(bytes) => seen.push(format!("binary {}", masks::to_base64(&bytes))),
+                Got::Binary(bytes) => seen.push(masks::binary(&bytes)),
                 Got::Pong(_) => {}
                 Got::Close(code, reason) => {
                     seen.push(close_line((code, &reason)));
@@ -265,7 +267,8 @@ fn options(version: Version, recording: &Recording) -> (Config, Switches, u32, u
                 switches.no_handshake = on("noHandshake");
             }
             // The key is that of all recordings; the rest is for the driver, or for a server's modules.
-            "authKey" | "path" | "wsEngine" | "protocolVersion" | "perMessageDeflate" | "codecMinBin" => {}
+            "codecMinBin" => switches.min_bin = *value == Value::Bool(true),
+            "authKey" | "path" | "wsEngine" | "protocolVersion" | "perMessageDeflate" => {}
             other => panic!("{}: unknown option {other}", recording.name),
         }
     }

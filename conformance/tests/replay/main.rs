@@ -115,7 +115,8 @@ fn a_cluster_of_sc_14_4_2() {
 fn found_out_is_as_good_as_told() {
     let mut otherwise = BTreeSet::new();
     for version in [V4_2_0, V4_3_2, V5_15, V14_4_2, V20_0_1, V20_0_1_P1] {
-        for recording in recording::load(version.pack) {
+        // The pings of both versions end a client with a binary codec; a server with one is told.
+        for recording in recording::load(version.pack).into_iter().filter(|it| it.name != "codec-min-bin") {
             let [(_, told), (_, found_out)] = [false, true].map(|auto| drive::play(version, &recording, auto));
             let conns: BTreeSet<&String> = told.keys().chain(found_out.keys()).collect();
             if conns.iter().any(|conn| side(&told, conn) != side(&found_out, conn)) {

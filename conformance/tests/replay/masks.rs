@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use sc_protocol::codec::{Codec, MinBin};
 use serde_json::{Map, Value, json};
 
 use crate::recording::{From, Kind, Recording};
@@ -12,8 +13,9 @@ pub(crate) fn base64(text: &str) -> Vec<u8> {
     STANDARD.decode(text).expect("a binary line is base64")
 }
 
-pub(crate) fn to_base64(bytes: &[u8]) -> String {
-    STANDARD.encode(bytes)
+/// What a binary message of a server says; servers send them only where they have the codec for it.
+pub(crate) fn binary(bytes: &[u8]) -> String {
+    MinBin.decode(bytes).unwrap_or_else(|error| panic!("{bytes:x?}: {error}"))
 }
 
 /// When a recording began, in milliseconds since 1970, as far as the first token that it made tells it. Where that token
