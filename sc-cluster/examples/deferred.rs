@@ -4,6 +4,7 @@
 //! ```text
 //! cargo run -p sc-cluster --features tokio --example deferred
 //! ```
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 use std::thread;
