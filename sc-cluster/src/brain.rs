@@ -27,6 +27,8 @@ pub(crate) trait Brain {
     fn handle_done(&mut self, at: Time, ticket: TicketId, value: Box<dyn Any + Send>);
     fn handle_failed(&mut self, at: Time, ticket: TicketId);
     fn handle_letter(&mut self, at: Time, letter: Letter);
+    fn handle_master(&mut self, at: Time, id: u64, json: &str);
+    fn handle_master_reply(&mut self, at: Time, id: u64, json: &str);
     fn handle_timeout(&mut self, at: Time);
     fn poll_timeout(&self) -> Option<Instant>;
     fn poll_output(&mut self) -> Option<Output>;
@@ -81,6 +83,14 @@ impl<S: Send + 'static, P: Default + Send + 'static> Brain for Engine<S, P> {
 
     fn handle_letter(&mut self, at: Time, letter: Letter) {
         Self::handle_letter(self, at, letter);
+    }
+
+    fn handle_master(&mut self, at: Time, id: u64, json: &str) {
+        Self::handle_master(self, at, id, json);
+    }
+
+    fn handle_master_reply(&mut self, at: Time, id: u64, json: &str) {
+        Self::handle_master_reply(self, at, id, json);
     }
 
     fn handle_timeout(&mut self, at: Time) {

@@ -13,7 +13,7 @@ use sc_protocol::ipc::Control;
 use crate::broker_controller::{Application, Outside};
 use crate::broker_link::{BrokerLink, ReadEnd};
 use crate::broker_socket::{Arrival, BrokerSocket};
-use crate::child::{Ended, Master, Order};
+use crate::child::{Ended, Master, Order, catch_loop};
 use crate::control::ControlLink;
 use crate::event_loop::{Clock, EVENTS_MAX, SCRATCH_LEN, Source, earlier, wait};
 use sc_server::{Level, Report, Time};
@@ -98,8 +98,14 @@ impl BrokerLoop {
         })
     }
 
-    /// Says `Ready` and runs until the process is to end.
+    /// Says `Ready` and runs until the process is to end. What it still has to say is sent.
     pub(crate) fn run(&mut self) -> io::Result<Ended> {
+        let ended = catch_loop(|| self.run_loop());
+        self.master.flush();
+        ended
+    }
+
+    fn run_loop(&mut self) -> io::Result<Ended> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         if self.respawn {
             let id = self.outside.id;
@@ -204,7 +210,7 @@ impl BrokerLoop {
                 // It has no clients: those of workers are drained long before it ends.
                 Order::Terminate | Order::Drain(_) => self.terminate = true,
                 Order::Message { id, json } => self.master_message(id, &json),
-                Order::Conns(..) | Order::Listener(..) => {}
+                Order::Conns(..) | Order::Listener(..) | Order::Reply { .. } => {}
             }
         }
     }

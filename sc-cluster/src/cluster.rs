@@ -2,11 +2,18 @@
 
 use std::{fmt, path::PathBuf, process::ExitCode, sync::Arc};
 
+use sc_server::{Answer, Data};
+
 use crate::{
     broker_controller::{Application, BrokerStart, IntoBroker},
+    child,
     control::{ControlLink, Init, Role},
-    log, master,
-    options::{InvalidOptionsError, Options},
+    log,
+    master::{
+        self,
+        api::{Event, Hooks, MasterCx, Origin},
+    },
+    options::{InvalidOptionsError, LogFormat, Options},
     pages::Pages,
     roles::{self, IntoWorker, WorkerStart},
     sys::{self, fd_pass::SeqPacket, spawn::Mark},
@@ -59,21 +66,21 @@ pub struct Cluster {
     pages: Pages,
     worker: Option<WorkerMain>,
     broker: Option<BrokerMake>,
-    ready: Option<ReadyHook>,
+    hooks: Hooks,
 }
 
 impl Cluster {
     /// A cluster with these options.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self { options: Ok(options), pages: Pages::new(), worker: None, broker: None, ready: None }
+        Self { options: Ok(options), pages: Pages::new(), worker: None, broker: None, hooks: Hooks::default() }
     }
 
     /// A cluster with the defaults, as the environment changes them ([`Options::from_env`]). What is wrong with the environment
     /// is said by [`run`](Self::run).
     #[must_use]
     pub fn from_env() -> Self {
-        Self { options: Options::from_env(), pages: Pages::new(), worker: None, broker: None, ready: None }
+        Self { options: Options::from_env(), pages: Pages::new(), worker: None, broker: None, hooks: Hooks::default() }
     }
 
     /// The web pages that the workers serve beside WebSockets; those given before are forgotten.
@@ -139,7 +146,38 @@ impl Cluster {
     /// Runs once, in the master, when every worker accepts connections: SC's `ready` event.
     #[must_use]
     pub fn on_ready(mut self, hook: impl FnOnce(&ClusterReady) + 'static) -> Self {
-        self.ready = Some(Box::new(hook));
+        self.hooks.ready = Some(Box::new(hook));
+        self
+    }
+
+    /// Runs in the master for everything that happens in the cluster: SC's events `fail`, `warning`, `info`, `ready`, `workerStart`,
+    /// `workerExit`, `workerMessage`, `brokerMessage`. A panic in it is logged.
+    ///
+    /// ```no_run
+    /// use sc_cluster::{Cluster, Event, Options};
+    ///
+    /// let mut crashes = 0;
+    /// let cluster = Cluster::new(Options::default()).on_event(move |event, master| match event {
+    ///     Event::Exit { expected: false, origin, .. } => {
+    ///         crashes += 1;
+    ///         println!("{origin} crashed, the {crashes}. crash so far");
+    ///     }
+    ///     Event::Ready { .. } => master.send_to_worker(0, "begin").unwrap(),
+    ///     _ => {}
+    /// });
+    /// # let _ = cluster;
+    /// ```
+    #[must_use]
+    pub fn on_event(mut self, hook: impl FnMut(&Event, &mut MasterCx<'_>) + 'static) -> Self {
+        self.hooks.event = Some(Box::new(hook));
+        self
+    }
+
+    /// Answers in the master what workers ([`send_to_master`](sc_server::Cx::send_to_master),
+    /// [`call_master`](sc_server::Cx::call_master)) and brokers send. A [`Reply::Later`](sc_server::Reply::Later) is no answer here.
+    #[must_use]
+    pub fn on_message(mut self, hook: impl FnMut(&Origin, Data<'_>, &mut MasterCx<'_>) -> Answer + 'static) -> Self {
+        self.hooks.message = Some(Box::new(hook));
         self
     }
 
@@ -163,10 +201,11 @@ impl Cluster {
     }
 
     fn run_master(self) -> ExitCode {
-        let log_level = self.options.as_ref().map_or(1, |options| options.log_level);
-        log::init(log_level, "");
-        let ready = self.ready;
-        match self.options.map_err(Into::into).and_then(|options| master::run(options, ready)) {
+        let (level, format) =
+            self.options.as_ref().map_or((1, LogFormat::Text), |options| (options.log_level, options.log_format));
+        log::init(level, format);
+        let hooks = self.hooks;
+        match self.options.map_err(Into::into).and_then(|options| master::run(options, hooks)) {
             Ok(code) => ExitCode::from(code),
             Err(error) => {
                 log::fatal(error);
@@ -192,12 +231,13 @@ impl Cluster {
             log::fatal(error);
             return ExitCode::FAILURE;
         }
-        log::init(init.options.log_level, &format!("{} {} (pid {})", init.role, init.id, std::process::id()));
+        log::init_child(init.options.log_level);
         match (init.role, self.worker) {
             (Role::Worker, Some(main)) => main(control, init, &Arc::new(self.pages)),
             (Role::Broker, _) => roles::run_broker(control, init, self.broker.as_ref()),
             (Role::Worker, None) => {
                 log::error("this program has no worker: Cluster::worker was not called");
+                child::say_last(control);
                 ExitCode::FAILURE
             }
         }

@@ -39,8 +39,10 @@ pub use broker_controller::{BrokerController, BrokerCx, BrokerStart, IntoBroker}
 pub use broker_socket::{SOCKET_PEERS_MAX, connect_to_broker};
 pub use cluster::{Cluster, ClusterReady};
 pub use control::Role;
+pub use master::api::{Event, LogEntry, MasterCx, Origin, ProcessStatus};
 pub use options::{
-    DURATION_MS_MAX, InvalidOptionsError, Options, PAYLOAD_MAX, PAYLOAD_MIN, PROCESSES_MAX, ProtocolVersion, Secret,
+    DURATION_MS_MAX, InvalidOptionsError, LogFormat, Options, PAYLOAD_MAX, PAYLOAD_MIN, PROCESSES_MAX, ProtocolVersion,
+    Secret,
 };
 pub use pages::Pages;
 pub use roles::{IntoWorker, WorkerStart};

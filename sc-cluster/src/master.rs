@@ -14,18 +14,24 @@ use sc_protocol::ipc::Control;
 use slab::Slab;
 
 use crate::{
-    cluster::{ClusterReady, ReadyHook},
     control::{ControlLink, Init, Received, Role},
+    event_loop::earlier,
     log,
     options::Options,
     schedule::SchedulingPolicy,
-    supervisor::{ChildKey, ClusterEvent, ConnKey, ExitInfo, SupConfig, SupIn, SupOut, Supervisor},
+    supervisor::{ChildKey, ConnKey, ExitInfo, SupConfig, SupIn, SupOut, Supervisor},
     sys::{
         self,
         signal::{Caught, Signals},
         spawn::Mark,
     },
 };
+
+pub(crate) mod api;
+mod talk;
+
+use api::{Hooks, Status};
+use talk::{Call, Said};
 
 /// Connections accepted in one turn, so that signals and children are heard in between.
 const ACCEPT_BUDGET: usize = 64;
@@ -57,7 +63,7 @@ pub(crate) enum StartError {
 }
 
 /// Runs the cluster until it ends; answers the exit code.
-pub(crate) fn run(mut options: Options, ready: Option<ReadyHook>) -> Result<u8, StartError> {
+pub(crate) fn run(mut options: Options, hooks: Hooks) -> Result<u8, StartError> {
     for oddity in options.validate()? {
         log::warning(oddity);
     }
@@ -93,7 +99,9 @@ pub(crate) fn run(mut options: Options, ready: Option<ReadyHook>) -> Result<u8, 
         processes: BTreeMap::new(),
         is_paused: true,
         may_accept: false,
-        ready,
+        hooks,
+        calls: BTreeMap::new(),
+        next_call: 0,
         exit: None,
     };
     master.register()?;
@@ -114,12 +122,19 @@ struct Master {
     is_paused: bool,
     /// The listener may have more connections; no edge will tell so again.
     may_accept: bool,
-    /// What the application wants done when the cluster is ready.
-    ready: Option<ReadyHook>,
+    /// The application's code.
+    hooks: Hooks,
+    /// Answers of children that are awaited, by number.
+    calls: BTreeMap<u64, Call>,
+    next_call: u64,
     exit: Option<u8>,
 }
 
 struct Process {
+    role: Role,
+    id: u32,
+    /// What it last said of itself.
+    status: Status,
     child: Child,
     link: ControlLink,
     /// More messages may wait; no edge will tell so again.
@@ -160,7 +175,7 @@ impl Master {
 
     fn patience(&self) -> Option<Duration> {
         let is_busy = self.can_accept() || self.processes.values().any(|process| process.may_read);
-        match self.supervisor.poll_timeout() {
+        match earlier(self.supervisor.poll_timeout(), self.calls_due()) {
             _ if is_busy => Some(Duration::ZERO),
             Some(at) => Some(at.saturating_duration_since(Instant::now())),
             None => None,
@@ -194,6 +209,7 @@ impl Master {
         if self.supervisor.poll_timeout().is_some_and(|at| at <= now) {
             self.supervisor.handle_timeout(now);
         }
+        self.expire_calls(now);
         self.act(now);
     }
 
@@ -209,9 +225,21 @@ impl Master {
         let Some(process) = self.processes.get_mut(&key) else { return };
         let supervisor = &mut self.supervisor;
         process.may_read = false;
-        match process.link.recv(|message, _| supervisor.handle(now, SupIn::Control(key, message))) {
+        let mut said = Vec::new();
+        let received = process.link.recv(|message, _| {
+            said.extend(Said::of(&message));
+            supervisor.handle(now, SupIn::Control(key, message));
+        });
+        for said in said {
+            self.hear(now, key, said);
+        }
+        match received {
             Ok(Received::Drained) => {}
-            Ok(Received::Budget) => process.may_read = true,
+            Ok(Received::Budget) => {
+                if let Some(process) = self.processes.get_mut(&key) {
+                    process.may_read = true;
+                }
+            }
             // Its end is told by SIGCHLD; a child that closed the channel and lives on gives no sign of life any more.
             Ok(Received::Closed) => self.close(key),
             Err(error) => {
@@ -264,6 +292,7 @@ impl Master {
                 }
             }
             self.close(key);
+            self.fail_calls(now, key);
             self.processes.remove(&key);
             self.supervisor.handle(now, SupIn::Exited(key, exit));
         }
@@ -319,7 +348,7 @@ impl Master {
                 }
                 SupOut::PauseAccept(is_paused) => self.is_paused = is_paused,
                 SupOut::CloseListener => self.listener = None,
-                SupOut::Event(event) => self.tell(&event),
+                SupOut::Event(event) => self.tell(now, event),
                 SupOut::Exit(code) => self.exit = Some(code),
             }
         }
@@ -347,7 +376,9 @@ impl Master {
         let (child, socket) = sys::spawn::spawn(self.options.worker_executable.as_deref(), &mark)?;
         let pid = child.id();
         let link = ControlLink::new(socket);
-        let mut process = Process { child, link, may_read: false, is_closed: false, awaits_writable: false };
+        let status = Status::default();
+        let mut process =
+            Process { role, id, status, child, link, may_read: false, is_closed: false, awaits_writable: false };
         let started = serde_json::to_string(&init).map_err(io::Error::from).and_then(|json| {
             process.link.send(&Control::Init(&json), &[])?;
             self.poll.registry().register(&mut process.link, token(key), Interest::READABLE)
@@ -442,54 +473,6 @@ impl Master {
         if !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) {
             self.supervisor.handle(now, SupIn::Broken(key, error.to_string()));
         }
-    }
-
-    fn tell(&mut self, event: &ClusterEvent) {
-        match event {
-            ClusterEvent::Ready => {
-                log::active(&self.active_line());
-                if let Some(ready) = self.ready.take() {
-                    ready(&ClusterReady { pid: std::process::id(), port: self.port });
-                }
-            }
-            ClusterEvent::Start { role, id, pid, respawn } => {
-                let again = if *respawn { " again" } else { "" };
-                log::info(format_args!("{role} {id} (pid {pid}) is started{again}"));
-            }
-            ClusterEvent::Exit { role, id, pid, exit, expected, respawn_in } => {
-                let pid = pid.unwrap_or(0);
-                let next = match respawn_in {
-                    Some(pause) if pause.is_zero() => "; it is replaced".to_owned(),
-                    Some(pause) => format!("; it is replaced in {} ms", pause.as_millis()),
-                    None => String::new(),
-                };
-                let text = format!("{role} {id} (pid {pid}) ended: {exit}{next}");
-                if *expected { log::info(text) } else { log::warning(text) }
-            }
-            ClusterEvent::Message { role, id, pid, json } => {
-                let origin = format!("{role} {id} (pid {})", pid.unwrap_or(0));
-                match serde_json::from_str::<log::Report>(json) {
-                    Ok(report) => log::report(origin, &report),
-                    Err(_) => log::info(format_args!("{origin}: {json}")),
-                }
-            }
-            ClusterEvent::Reply { .. } => {}
-            ClusterEvent::Warning(text) => log::warning(text),
-            ClusterEvent::Fail(text) => log::error(text),
-            ClusterEvent::Info(text) => log::info(text),
-        }
-    }
-
-    fn active_line(&self) -> String {
-        let host = match self.options.host.as_deref() {
-            None | Some("0.0.0.0" | "::") => "localhost".to_owned(),
-            Some(host) if host.contains(':') && !host.starts_with('[') => format!("[{host}]"),
-            Some(host) => host.to_owned(),
-        };
-        let (version, port, pid) = (env!("CARGO_PKG_VERSION"), self.port, std::process::id());
-        let count = |n: u32, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-        let (workers, brokers) = (count(self.options.workers(), "worker"), count(self.options.brokers(), "broker"));
-        format!("SocketCluster {version} at http://{host}:{port}/ ({workers}, {brokers}, master {pid})")
     }
 }
 

@@ -117,7 +117,10 @@ impl<K> Shared<K> {
                 continue;
             };
             drop(state);
-            let outcome = panic::catch_unwind(AssertUnwindSafe(job)).map_err(|panic| panic_message(&*panic));
+            let outcome = panic::catch_unwind(AssertUnwindSafe(job)).map_err(|panic| {
+                let text = panic_message(&*panic);
+                crate::log::queue::take_panic().map_or_else(|| text.clone(), |place| format!("{text} (at {place})"))
+            });
             state = self.lock();
             let first = state.done.is_empty();
             state.done.push((key, outcome));

@@ -67,6 +67,8 @@ pub struct Options {
     pub worker_hang_timeout_ms: u64,
     /// What is logged: 0 nothing, 1 errors, 2 warnings too, 3 news, 4 everything.
     pub log_level: u8,
+    /// How the log looks.
+    pub log_format: LogFormat,
     /// The program that is started as worker and broker; `None`: this one. It has to run a cluster of the same version.
     pub worker_executable: Option<PathBuf>,
     /// Folder in which brokers listen for programs outside the cluster, at `b0`, `b1` and so on; `None`: they do not.
@@ -187,6 +189,17 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+/// How the log looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// An object on each line, for programs.
+    Json,
+}
+
 /// Options that cannot be used; named as in SocketCluster.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("InvalidOptionsError: {0}")]
@@ -209,6 +222,7 @@ impl Default for Options {
             drain_timeout_ms: 10_000,
             worker_hang_timeout_ms: 15_000,
             log_level: 2,
+            log_format: LogFormat::Text,
             worker_executable: None,
             socket_root: None,
             secret_key: None,

@@ -1,6 +1,11 @@
 //! The main part of each kind of child: an engine and its loop for a worker, a broker and its loop for a broker.
 
-use std::{fmt, io, process::ExitCode, sync::Arc};
+use std::{
+    fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use sc_auth::{Algorithm, JwtConfig, JwtEngine, Key};
 use sc_broker::BrokerLimits;
@@ -12,7 +17,7 @@ use crate::{
     broker_controller::BrokerStart,
     broker_proc::{BrokerConfig, BrokerLoop},
     broker_socket::BrokerSocket,
-    child::Ended,
+    child::{self, Ended},
     cluster::BrokerMake,
     control::{ControlLink, Init},
     event_loop::Clock,
@@ -108,11 +113,18 @@ pub(crate) fn run_worker<W: IntoWorker>(
         options: init.options,
     };
     let letters = LetterBox::default();
-    let brain = make(&start).into_worker().and_then(|worker| engine(worker, &start, &letters));
+    // A panic in there ends the process, but not without a word.
+    let made = catch_unwind(AssertUnwindSafe(|| make(&start)));
+    let Ok(made) = made else {
+        child::say_last(control);
+        return ExitCode::from(FAILED);
+    };
+    let brain = made.into_worker().and_then(|worker| engine(worker, &start, &letters));
     let brain = match brain {
         Ok(brain) => brain,
         Err(error) => {
-            log::error(format_args!("worker {} cannot begin: {error}", start.id));
+            log::error(format_args!("it cannot begin: {error}"));
+            child::say_last(control);
             return ExitCode::from(FAILED);
         }
     };
@@ -142,7 +154,8 @@ pub(crate) fn run_broker(control: ControlLink, init: Init, make: Option<&BrokerM
     let application = match make.map(|make| make(&start)).transpose() {
         Ok(application) => application,
         Err(error) => {
-            log::error(format_args!("broker {} cannot begin: {error}", start.id));
+            log::error(format_args!("it cannot begin: {error}"));
+            child::say_last(control);
             return ExitCode::from(FAILED);
         }
     };
@@ -170,10 +183,8 @@ fn exit_code(ended: io::Result<Ended>) -> ExitCode {
     match ended {
         Ok(Ended::Terminated | Ended::MasterGone) => ExitCode::SUCCESS,
         Ok(Ended::Crashed) => ExitCode::from(FAILED),
-        Err(error) => {
-            log::error(error);
-            ExitCode::from(FAILED)
-        }
+        // It has been said.
+        Err(_) => ExitCode::from(FAILED),
     }
 }
 

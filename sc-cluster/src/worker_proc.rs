@@ -15,7 +15,7 @@ use sc_server::{DRAIN_ANSWERS_MAX, Level, Output, Report, TicketId, Time};
 
 use crate::brain::Brain;
 use crate::broker_link::{BrokerLink, ReadEnd};
-use crate::child::{Ended, Master, Order};
+use crate::child::{Ended, Master, Order, catch_loop};
 use crate::control::ControlLink;
 use crate::event_loop::{Clock, EVENTS_MAX, SCRATCH_LEN, Source, earlier, wait};
 use crate::letters::LetterBox;
@@ -105,8 +105,14 @@ impl WorkerLoop {
         })
     }
 
-    /// Says `Ready` and runs until the process is to end.
+    /// Says `Ready` and runs until the process is to end. What it still has to say is sent.
     pub(crate) fn run(&mut self) -> io::Result<Ended> {
+        let ended = catch_loop(|| self.run_loop());
+        self.master.flush();
+        ended
+    }
+
+    fn run_loop(&mut self) -> io::Result<Ended> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         self.settle();
         self.master.send(&Control::Ready);
@@ -259,6 +265,8 @@ impl WorkerLoop {
                     self.brain.handle_failed(self.at, ticket);
                 }
             }
+            Output::ToMaster { id, json } => self.master.tell(&Control::Message { id, json: &json }),
+            Output::ReplyMaster { id, json } => self.master.tell(&Control::Reply { id, json: &json }),
             Output::Report(report) => self.master.report(&report),
             Output::Crash => self.crashed = true,
             _ => debug_assert!(false, "an output that this driver does not know"),
@@ -343,8 +351,8 @@ impl WorkerLoop {
                 Order::Drain(over) => self.drain(over),
                 Order::Terminate => self.terminate(),
                 Order::Linked => {}
-                // The application's API has no handler for messages of the master yet.
-                Order::Message { .. } => {}
+                Order::Message { id, json } => self.brain.handle_master(self.at, id, &json),
+                Order::Reply { id, json } => self.brain.handle_master_reply(self.at, id, &json),
             }
         }
         if self.taken_total != taken {

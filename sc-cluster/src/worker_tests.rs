@@ -81,6 +81,8 @@ impl Brain for Echo {
     fn handle_done(&mut self, _: Time, _: TicketId, _: Box<dyn Any + Send>) {}
     fn handle_failed(&mut self, _: Time, _: TicketId) {}
     fn handle_letter(&mut self, _: Time, _: Letter) {}
+    fn handle_master(&mut self, _: Time, _: u64, _: &str) {}
+    fn handle_master_reply(&mut self, _: Time, _: u64, _: &str) {}
     fn handle_timeout(&mut self, _: Time) {}
     fn poll_timeout(&self) -> Option<Instant> {
         None

@@ -271,6 +271,14 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
                 };
                 self.answer(socket, want, &event, answer);
             }
+            Parked::Master { id } => {
+                let answer = match outcome {
+                    AnyOutcome::Answer(answer) => answer,
+                    AnyOutcome::Verdict(Err(Block::Error(error))) => Err(error),
+                    _ => Ok(Reply::Empty),
+                };
+                self.answer_master(id, answer);
+            }
             parked => {
                 let verdict = match outcome {
                     AnyOutcome::Verdict(verdict) => verdict,
@@ -287,7 +295,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
 
     fn decided(&mut self, parked: Parked, block: Option<Block>) {
         match parked {
-            Parked::Answer { .. } => {}
+            Parked::Answer { .. } | Parked::Master { .. } => {}
             Parked::Emit { request, want, next } => {
                 let id = request.socket;
                 match block {

@@ -16,6 +16,7 @@ mod drain;
 mod engine;
 mod inbound;
 mod js_text;
+mod master;
 mod middleware;
 mod open;
 mod origin;
@@ -36,6 +37,7 @@ pub use cx::Cx;
 pub use data::{Data, Payload};
 pub use drain::DRAIN_ANSWERS_MAX;
 pub use engine::Engine;
+pub use master::read_reply;
 pub use middleware::{
     Authenticate, Disconnect, Emit, Handshake, HandshakeSc, PublishIn, PublishOut, Request, Subscribe, Token,
 };

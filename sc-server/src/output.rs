@@ -36,6 +36,20 @@ pub enum Output {
     Read(u32, bool),
     /// Run this on another thread and give the result to `handle_done`.
     Offload(TicketId, Job),
+    /// A message for the application's code in the master.
+    ToMaster {
+        /// Goes with the answer to [`Engine::handle_master_reply`](crate::Engine::handle_master_reply); 0: no answer is wanted.
+        id: u64,
+        /// JSON text.
+        json: String,
+    },
+    /// The answer to a message of the master.
+    ReplyMaster {
+        /// The number of the message.
+        id: u64,
+        /// JSON text: an object with `data`, or with `error`.
+        json: String,
+    },
     /// For the log.
     Report(Report),
     /// End this worker process after this turn: a handler panicked and `crashWorkerOnError` is on.
@@ -51,6 +65,8 @@ impl std::fmt::Debug for Output {
             Self::Abort(slot) => f.debug_tuple("Abort").field(slot).finish(),
             Self::Read(slot, on) => f.debug_tuple("Read").field(slot).field(on).finish(),
             Self::Offload(ticket, _) => f.debug_tuple("Offload").field(ticket).finish_non_exhaustive(),
+            Self::ToMaster { id, json } => f.debug_tuple("ToMaster").field(id).field(json).finish(),
+            Self::ReplyMaster { id, json } => f.debug_tuple("ReplyMaster").field(id).field(json).finish(),
             Self::Report(report) => f.debug_tuple("Report").field(report).finish(),
             Self::Crash => f.write_str("Crash"),
         }

@@ -27,6 +27,8 @@ pub(crate) enum Awaits {
     Moment,
     /// The peer's ack of an emit. Deadline: the continuation gets a `TimeoutError`.
     Call { socket: SocketId, cid: u64, event: Box<str> },
+    /// The master's answer to a message. Deadline: the continuation gets a `TimeoutError`.
+    Master,
     /// The broker's answer to a publish. Deadline: the continuation gets a `TimeoutError`.
     Publish,
     /// The answer of a broker, or of all. Deadline: the continuation gets a `TimeoutError`.
@@ -36,6 +38,7 @@ pub(crate) enum Awaits {
 /// What goes on when a ticket resolves.
 pub(crate) enum Parked {
     Answer { socket: SocketId, want: Want, event: Box<str> },
+    Master { id: u64 },
     Upgrade { socket: SocketId, request: Box<Handshake<'static>>, next: usize },
     HandshakeSc { request: Box<HandshakeSc>, op: Box<crate::auth_flow::Handshaking>, next: usize },
     Authenticate { request: Box<Authenticate<'static>>, op: Box<crate::auth_flow::Authenticating>, next: usize },
@@ -45,15 +48,16 @@ pub(crate) enum Parked {
 }
 
 impl Parked {
-    fn socket(&self) -> SocketId {
-        match self {
+    fn socket(&self) -> Option<SocketId> {
+        Some(match self {
+            Self::Master { .. } => return None,
             Self::Answer { socket, .. } | Self::Upgrade { socket, .. } => *socket,
             Self::HandshakeSc { request, .. } => request.socket,
             Self::Authenticate { request, .. } => request.socket,
             Self::Emit { request, .. } => request.socket,
             Self::Subscribe { request, .. } => request.socket,
             Self::PublishIn { request, .. } => request.socket,
-        }
+        })
     }
 }
 
@@ -94,7 +98,12 @@ impl<S, P> Tickets<S, P> {
 
     /// The sockets whose packets wait for a ticket.
     pub(crate) fn parked_for(&self) -> impl Iterator<Item = SocketId> + '_ {
-        self.entries.values().filter_map(|entry| entry.parked.as_ref().map(Parked::socket))
+        self.entries.values().filter_map(|entry| entry.parked.as_ref().and_then(Parked::socket))
+    }
+
+    /// Whether a message to the master is to be answered under this number.
+    pub(crate) fn awaits_master(&self, id: TicketId) -> bool {
+        self.entries.get(&id.0).is_some_and(|entry| matches!(entry.awaits, Awaits::Master))
     }
 
     /// A ticket that is resolved before anything waits for it.
@@ -171,6 +180,10 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
                 self.fail(id, error);
             }
             Awaits::Moment => self.resolve(id, Box::new(())),
+            Awaits::Master => {
+                let error = ScError::new("TimeoutError", "The master did not answer in time");
+                self.resolve(id, Box::new(Err::<crate::Data<'static>, ScError>(error)));
+            }
             Awaits::Publish => {
                 let error = ScError::new("TimeoutError", "The broker did not answer the publish in time");
                 self.resolve(id, Box::new(Err::<(), ScError>(error)));

@@ -8,6 +8,7 @@ use sc_protocol::codec::Codec;
 
 use crate::config::Config;
 use crate::cx::Cx;
+use crate::data::Data;
 use crate::middleware::{
     Authenticate, Disconnect, Emit, Handshake, HandshakeSc, PublishIn, PublishOut, Request, Subscribe,
 };
@@ -28,6 +29,7 @@ type Connection<S, P> = Vec<Box<dyn Fn(&mut S, &mut Cx<'_, S, P>, SocketId) + Se
 type Disconnection<S, P> = Vec<Box<dyn Fn(&mut S, &mut Cx<'_, S, P>, SocketId, &Disconnect) + Send + Sync>>;
 type Raw<S, P> = Vec<Box<dyn Fn(&mut S, &mut Cx<'_, S, P>, SocketId, RawMessage<'_>) + Send + Sync>>;
 type Watcher<S, P> = Box<dyn Fn(&mut S, &mut Cx<'_, S, P>, Published<'_>) + Send + Sync>;
+type FromMaster<S, P> = Box<dyn Fn(&mut S, &mut Cx<'_, S, P>, Data<'_>) -> Answer + Send + Sync>;
 type Start<S, P> = Vec<Box<dyn Fn(&mut S, &mut Cx<'_, S, P>) + Send + Sync>>;
 
 /// A message that is no packet: SC's `raw` event.
@@ -41,6 +43,8 @@ pub enum RawMessage<'a> {
 
 pub(crate) struct Routes<S, P> {
     pub(crate) start: Start<S, P>,
+    /// For messages of the master.
+    pub(crate) master: Option<FromMaster<S, P>>,
     pub(crate) handshake: stage!(Handshake),
     pub(crate) handshake_sc: Stage<S, P, HandshakeSc>,
     pub(crate) authenticate: stage!(Authenticate),
@@ -116,6 +120,7 @@ impl<S: Send + 'static> Worker<S> {
     pub fn with_sessions<P: Default + Send + 'static>(state: S) -> Worker<S, P> {
         let routes = Routes {
             start: Vec::new(),
+            master: None,
             handshake: Vec::new(),
             handshake_sc: Vec::new(),
             authenticate: Vec::new(),
@@ -139,6 +144,16 @@ impl<S: Send + 'static, P: Default + Send + 'static> Worker<S, P> {
     /// Runs once, when the worker begins: the place for what happens without a client.
     pub fn on_start(mut self, f: impl Fn(&mut S, &mut Cx<'_, S, P>) + Send + Sync + 'static) -> Self {
         self.routes.start.push(Box::new(f));
+        self
+    }
+
+    /// Takes the messages of the application's code in the master, SC's `masterMessage` event; what it answers goes back there. A
+    /// second one takes the first one's place.
+    pub fn on_master_message(
+        mut self,
+        f: impl Fn(&mut S, &mut Cx<'_, S, P>, Data<'_>) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        self.routes.master = Some(Box::new(f));
         self
     }
 

@@ -55,28 +55,6 @@ pub enum ClusterEvent {
         /// The pause before it is replaced; `None`: it is not, or another has its place already.
         respawn_in: Option<Duration>,
     },
-    /// A child's message for the application. SocketCluster: `workerMessage`, `brokerMessage`.
-    Message {
-        /// Worker or broker.
-        role: Role,
-        /// Its number.
-        id: u32,
-        /// Its process id.
-        pid: Option<u32>,
-        /// JSON text, as the child sent it.
-        json: String,
-    },
-    /// A child's answer to a message of the master.
-    Reply {
-        /// Worker or broker.
-        role: Role,
-        /// Its number.
-        id: u32,
-        /// Its process id.
-        pid: Option<u32>,
-        /// JSON text, as the child sent it.
-        json: String,
-    },
     /// Worth a look. SocketCluster: `warning`.
     Warning(String),
     /// An error. SocketCluster: `fail`.

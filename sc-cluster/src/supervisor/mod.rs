@@ -385,15 +385,13 @@ impl Supervisor {
     fn control(&mut self, now: Instant, key: ChildKey, message: &Control<'_>) {
         let Some(child) = self.children.get_mut(&key) else { return };
         child.heard = now;
-        let (role, id, pid) = (child.role, child.id, child.pid);
         match *message {
             Control::Ready => self.ready(now, key),
             Control::ConnsTaken { total } => self.conns_taken(key, total),
             Control::ConnsLost { count } => self.conns_lost(now, key, count as usize),
             Control::Beat { connections } => child.beat(connections),
-            Control::Report(json) => self.event(ClusterEvent::Message { role, id, pid, json: json.to_owned() }),
-            Control::Reply { json, .. } => self.event(ClusterEvent::Reply { role, id, pid, json: json.to_owned() }),
-            Control::Message { .. } | Control::Status(_) => {}
+            // What is said is for the application and the log; here it is a sign of life.
+            Control::Report(_) | Control::Status(_) | Control::Message { .. } | Control::Reply { .. } => {}
             Control::Init(_)
             | Control::Conns { .. }
             | Control::Listener { .. }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use sc_cluster::{Cluster, Options, prelude::*};
+use sc_cluster::{Cluster, Event, Options, prelude::*};
 use serde_json::json;
 
 /// Options in JSON: this process is to be a cluster.
@@ -13,7 +13,35 @@ pub(crate) fn run(options: &str) -> ExitCode {
     all.merge_json(options).expect("the test's own options");
     // The processes of a cluster are started from a test here, and on purpose: they come to this function again.
     all.worker_executable = std::env::current_exe().ok();
-    Cluster::new(all).page("/", "text/plain", "page").worker(|_| worker()).run()
+    Cluster::new(all)
+        .page("/", "text/plain", "page")
+        .worker(|_| worker())
+        .on_event(|event, _| {
+            if let Event::Message { origin, data } = event {
+                eprintln!("app: {origin} says {}", data.json().unwrap_or_default());
+            }
+        })
+        .on_message(|origin, data, master| {
+            let text: String = data.get()?;
+            match text.as_str() {
+                "fail" => return Err(ScError::new("NoError", "No")),
+                "panic" => panic!("in the master"),
+                "all" => {
+                    for id in 0..2 {
+                        master.call_worker(id, "who are you?", move |answer, master| {
+                            let processes = master.status().len();
+                            eprintln!("app: {id} answers {answer:?} in a cluster of {processes}");
+                        })?;
+                    }
+                    master.call_broker(0, "who?", |answer, _| eprintln!("app: the broker answers {answer:?}"))?;
+                    let nobody = master.send_to_worker(9, "hello?");
+                    eprintln!("app: {nobody:?}");
+                }
+                _ => {}
+            }
+            Reply::data(format!("{text} to {origin}"))
+        })
+        .run()
 }
 
 fn worker() -> Worker<()> {
@@ -21,6 +49,22 @@ fn worker() -> Worker<()> {
         .on_connection(|(), cx, socket| {
             let whoami = json!({ "worker": cx.worker_id(), "pid": cx.pid() });
             cx.emit(socket, "whoami", &whoami);
+        })
+        .on("master", |(), cx, request| {
+            let text: String = request.data()?;
+            cx.send_to_master("a word")?;
+            let leads = cx.is_leader();
+            Ok(cx.call_master(&text, move |(), _, answer| Reply::data((leads, answer?.get::<String>()?))).into())
+        })
+        .on_master_message(|(), cx, data| {
+            let text: String = data.get()?;
+            Reply::data(format!("{text} worker {}", cx.worker_id()))
+        })
+        .on("thread", |(), _, _| {
+            tracing::warn!(user = 42, "a word from the application");
+            let thread = std::thread::Builder::new().name("helper".to_owned());
+            thread.spawn(|| panic!("on a thread")).expect("a thread").join().expect_err("it panics");
+            Ok(Reply::Empty)
         })
         .on("panic", |(), _, _| panic!("on purpose"))
         .on("flood", |(), cx, request| {

@@ -82,6 +82,8 @@ pub(crate) struct Client {
     pub(crate) state: State,
     next_cid: u64,
     calls: HashMap<u64, u32>,
+    /// Error and data of what else was answered, by cid.
+    pub(crate) answers: HashMap<u64, (Option<String>, Option<String>)>,
     pub(crate) epochs: Vec<Epoch>,
     /// By number, from 0.
     pub(crate) fates: Vec<Fate>,
@@ -109,6 +111,7 @@ impl Client {
             state: State::Down,
             next_cid: SUBSCRIBE_CID,
             calls: HashMap::new(),
+            answers: HashMap::new(),
             epochs: Vec::new(),
             fates: Vec::new(),
             publish_at: None,
@@ -261,7 +264,7 @@ impl Client {
                 }
             }
             Some(_) => {}
-            None => self.answered(rid.and_then(json::number).expect("an answer") as u64, error, published, now),
+            None => self.answered(rid.and_then(json::number).expect("an answer") as u64, error, data, published, now),
         }
     }
 
@@ -273,7 +276,7 @@ impl Client {
         }
     }
 
-    fn answered(&mut self, rid: u64, error: Option<&str>, published: &[u32], now: Instant) {
+    fn answered(&mut self, rid: u64, error: Option<&str>, data: Option<&str>, published: &[u32], now: Instant) {
         if let Some(number) = self.calls.remove(&rid) {
             self.fates[number as usize] = match error {
                 None => Fate::Acked,
@@ -296,6 +299,8 @@ impl Client {
             if let Some(epoch) = self.epochs.last_mut() {
                 epoch.due_from = Some(published[self.channel]);
             }
+        } else {
+            self.answers.insert(rid, (error.map(str::to_owned), data.map(str::to_owned)));
         }
     }
 }

@@ -11,7 +11,7 @@ use mio::{Events, Poll};
 use crate::client::{Client, End, Fate, State};
 
 /// Longer than anything waited for could take on a slow machine: what is not there by then will not come.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Crowd {
     poll: Poll,
@@ -94,6 +94,13 @@ impl Crowd {
                 client.is_deaf || client.state == State::Ready && (!client.is_publisher || acked())
             })
         })
+    }
+
+    /// Emits from the first client and waits for the answer: its error and data.
+    pub(crate) fn ask(&mut self, event: &str, data: &str) -> (Option<String>, Option<String>) {
+        let cid = self.clients[0].emit(event, data);
+        self.until("the answer", |crowd| crowd.clients[0].answers.contains_key(&cid));
+        self.clients[0].answers.remove(&cid).expect("just seen")
     }
 
     /// So many more publishes are acknowledged.

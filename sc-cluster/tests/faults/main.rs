@@ -11,6 +11,7 @@ mod kills;
 mod reload;
 mod server;
 mod slow;
+mod talk;
 mod wear;
 
 use std::process::ExitCode;
@@ -39,6 +40,9 @@ fn main() -> ExitCode {
         trial("a_stopped_worker_is_noticed_and_replaced", hangs::worker),
         trial("a_reload_refuses_nobody_and_loses_nothing_acknowledged", reload::under_load),
         trial("the_number_of_workers_changes_under_load", reload::more_and_fewer),
+        trial("master_and_workers_talk", talk::messages),
+        trial("what_goes_wrong_is_in_one_log_with_its_place", talk::panics),
+        trial("the_log_can_be_json", talk::json),
         trial("a_client_that_never_reads_costs_its_limit", slow::never_reads),
         trial("many_crashes_leave_nothing_behind", wear::crashes),
     ];

@@ -32,6 +32,9 @@ struct Args {
     /// 0: nothing, 1: errors, 2: warnings too, 3: news too, 4: everything [default: 2]
     #[arg(short, long, value_name = "0-4", value_parser = clap::value_parser!(u8).range(0..=4))]
     log_level: Option<u8>,
+    /// How the log looks: text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
     /// How connections are spread over the workers: rr, least or none [default: rr]
     #[arg(long, value_name = "POLICY")]
     scheduling_policy: Option<String>,
@@ -60,6 +63,7 @@ impl Args {
             "port": self.port,
             "host": self.host,
             "logLevel": self.log_level,
+            "logFormat": self.log_format,
             "schedulingPolicy": self.scheduling_policy,
             "path": self.path,
         });
