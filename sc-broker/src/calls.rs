@@ -63,6 +63,11 @@ impl Broker {
             return self.refuse(call.link, call.cid, &error);
         }
         if what == CallKind::OnDeath {
+            let (length, most) = (key.len() + data.map_or(0, str::len), self.limits.death_bytes_max);
+            if length > most {
+                let error = over_limit("The query for the end is too large", "death_bytes_max", most);
+                return self.refuse(call.link, call.cid, &error);
+            }
             self.links[call.link as usize].death = Some((key.into(), data.map(Box::from)));
             return self.answer(call, Ok(None));
         }

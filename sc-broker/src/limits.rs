@@ -21,6 +21,8 @@ pub struct BrokerLimits {
     pub channels_max: usize,
     /// Bytes of the names of those channels, together. Default 256 MiB.
     pub names_bytes_max: usize,
+    /// Bytes of the query that a worker leaves for its end, name and argument. Default 64 KiB.
+    pub death_bytes_max: usize,
     /// The limits of the shared data.
     pub store: StoreLimits,
 }
@@ -32,6 +34,7 @@ impl Default for BrokerLimits {
             answers_bytes_max: 64 << 20,
             channels_max: 1_000_000,
             names_bytes_max: 256 << 20,
+            death_bytes_max: 64 << 10,
             store: StoreLimits::default(),
         }
     }

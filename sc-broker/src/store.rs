@@ -110,8 +110,8 @@ impl Store {
             let (start, count) = list_range(branch, from, to);
             tree::write_list(&mut out, branch.elements(start, count));
         } else {
-            let names = range_names(branch, from, to);
-            tree::write_object(&mut out, branch.entries().filter(|(name, _)| names.iter().any(|n| n == name)));
+            let entries = branch.entries().skip_while(|(name, _)| name != from);
+            tree::write_object(&mut out, entries.take_while(|(name, _)| to.is_none_or(|to| name != to)));
         }
         Ok(out)
     }

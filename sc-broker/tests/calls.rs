@@ -167,6 +167,8 @@ fn without_an_application_its_calls_are_refused() {
 fn the_query_for_the_end_is_told_of_once_the_link_ends() {
     let mut bench = Bench::new();
     bench.call(OnDeath, "first", Some("1"));
+    let large = format!("\"{}\"", "x".repeat(64 << 10));
+    assert!(bench.call(OnDeath, "large", Some(&large)).contains("death_bytes_max"));
     bench.call(OnDeath, "cleanUp", Some("{\"worker\":3}"));
     let other = Bench::greeted(&mut bench.broker, bench.now, 4);
     while bench.broker.poll_event().is_some() {}

@@ -221,7 +221,8 @@ impl BrokerCx<'_> {
     }
 
     /// Publishes to everybody who is subscribed to the channel on this broker, which is all if the channel lives here and
-    /// nobody if it does not.
+    /// nobody if it does not. While a broker that takes the place of another waits for its workers (`on_start` is before that),
+    /// it reaches those that are there.
     ///
     /// # Errors
     /// A `BrokerError`: a subscribed worker has fallen behind, or the message is too large. Then nobody gets it.

@@ -314,6 +314,20 @@ mod tests {
     }
 
     #[test]
+    fn no_more_than_so_many_wait_to_prove_something() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut socket, poll) = socket(root.path());
+        let path = root.path().join("b0");
+        let _peers: Vec<_> = (0..=SOCKET_PEERS_MAX).map(|_| net::UnixStream::connect(&path).unwrap()).collect();
+        socket.accept(Instant::now(), poll.registry());
+        assert_eq!((socket.peers.len(), socket.has_more()), (SOCKET_PEERS_MAX, false), "no busy loop while it is full");
+        socket.expire(socket.poll_timeout().unwrap() + PATIENCE);
+        assert!(socket.has_more(), "the last one's turn has come");
+        socket.accept(Instant::now(), poll.registry());
+        assert_eq!((socket.peers.len(), socket.has_more()), (1, false));
+    }
+
+    #[test]
     fn a_proof_is_good_for_one_challenge() {
         let proof = hmac::sign(&key(SECRET), &message(&[1; CHALLENGE_LEN]));
         assert!(hmac::verify(&key(SECRET), &message(&[1; CHALLENGE_LEN]), proof.as_ref()).is_ok());

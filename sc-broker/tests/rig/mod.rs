@@ -20,6 +20,7 @@ pub(crate) const BROKER_LIMITS: BrokerLimits = BrokerLimits {
     answers_bytes_max: 4000,
     channels_max: 100,
     names_bytes_max: 10_000,
+    death_bytes_max: 100,
     store: StoreLimits { store_bytes_max: 10_000, store_answer_max: 1000 },
 };
 
