@@ -217,6 +217,7 @@ fn a_client_without_a_server_says_so_and_comes_when_there_is_one() {
     let client = Client::builder(&url).reconnect(None).connect().unwrap();
     let error = client.connected().wait().unwrap_err();
     assert_eq!(error.name(), Some("SocketProtocolError"), "{error}");
+    assert_eq!(client.connected().wait().unwrap_err(), error, "who asks later gets the same answer");
     let unknown = Client::builder("ws://name.invalid/").reconnect(None).connect().unwrap();
     assert!(unknown.connected().wait().is_err());
 

@@ -108,6 +108,8 @@ pub(super) struct Link {
     channels: HashMap<Arc<str>, Vec<(u64, Sender<Data>)>>,
     awaits_channel: Vec<(Arc<str>, Resolver)>,
     awaits_open: Vec<Resolver>,
+    /// Why the client is closed and stays so: for those who ask only then.
+    ended: Option<ScError>,
     listeners: Vec<(Option<Box<str>>, Sender<Arrived>)>,
     events: Vec<Sender<Event>>,
 }
@@ -133,6 +135,7 @@ impl Link {
             channels: HashMap::new(),
             awaits_channel: Vec::new(),
             awaits_open: Vec::new(),
+            ended: None,
             listeners: Vec::new(),
             events: Vec::new(),
         }
@@ -176,7 +179,7 @@ impl Link {
                 State::Open => resolver.resolve(Ok(Data::absent())),
                 State::Connecting => self.awaits_open.push(resolver),
                 State::Closed if self.core.poll_timeout().is_some() => self.awaits_open.push(resolver),
-                State::Closed => resolver.resolve(Err(ScError::new("BadConnectionError", "The client is closed"))),
+                State::Closed => resolver.resolve(Err(self.ended.clone().unwrap_or_else(closed))),
             },
             Op::Connect => self.core.connect(now),
             Op::Disconnect { code, reason } => self.core.disconnect(now, code, &reason),
@@ -237,8 +240,8 @@ impl Link {
                 Output::Disconnected(end) => {
                     tracing::debug!(client = self.id, code = end.code.0, reason = %end.reason, retry = ?end.retry_in, "disconnected");
                     if end.retry_in.is_none() {
-                        let closed = || ScError::new("BadConnectionError", "The client is closed");
                         let error = end.to_error().unwrap_or_else(closed);
+                        self.ended = Some(error.clone());
                         self.awaits_open.drain(..).for_each(|resolver| resolver.resolve(Err(error.clone())));
                     }
                     self.tell(Event::Disconnected(end));
@@ -331,6 +334,10 @@ impl Link {
             tracing::warn!(client = self.id, %error, "the token could not be saved");
         }
     }
+}
+
+fn closed() -> ScError {
+    ScError::new("BadConnectionError", "The client is closed")
 }
 
 fn not_subscribed(channel: &str) -> ScError {
