@@ -372,7 +372,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         }
         let routes = Arc::clone(&self.routes);
         for handler in &routes.connection {
-            self.guard(Some(id), "on_connection", |state, core| handler(state, &mut Cx::new(core), id));
+            self.guard(Some(id), "on_connection", |_, state, core| handler(state, &mut Cx::new(core), id));
         }
         self.apply_after();
         if let Some(inbound) = self.core.socket_mut(id).and_then(|socket| socket.inbound.as_deref_mut()) {

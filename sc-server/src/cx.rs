@@ -366,7 +366,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             return;
         }
         self.core.later(period, Timer::Every(key));
-        self.guard(Some(socket), "every", |state, core| run(state, &mut Cx::new(core), socket));
+        self.guard(Some(socket), "every", |_, state, core| run(state, &mut Cx::new(core), socket));
         self.apply_after();
     }
 }

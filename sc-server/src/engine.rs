@@ -61,7 +61,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             engine.core.watch(channel);
         }
         for start in &routes.start {
-            engine.guard(None, "on_start", |state, core| start(state, &mut Cx::new(core)));
+            engine.guard(None, "on_start", |_, state, core| start(state, &mut Cx::new(core)));
         }
         engine.settle();
         engine
@@ -152,7 +152,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
                 Task::Disconnection(id, end) => {
                     let routes = Arc::clone(&self.routes);
                     for handler in &routes.disconnection {
-                        self.guard(None, "on_disconnection", |state, core| {
+                        self.guard(None, "on_disconnection", |_, state, core| {
                             handler(state, &mut Cx::new(core), id, &end)
                         });
                     }
@@ -166,16 +166,17 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         self.core.flush_turn();
     }
 
-    /// Calls a handler; a panic in it is caught, reported, and costs the socket (or the worker).
+    /// Calls a handler, out of the routes or from elsewhere; a panic in it is caught, reported, and costs the socket (or the
+    /// worker).
     pub(crate) fn guard<R>(
         &mut self,
         socket: Option<SocketId>,
         place: &str,
-        call: impl FnOnce(&mut S, &mut Core<S, P>) -> R,
+        call: impl FnOnce(&Routes<S, P>, &mut S, &mut Core<S, P>) -> R,
     ) -> Option<R> {
-        let (state, core) = (&mut self.state, &mut self.core);
+        let Self { state, core, routes, .. } = self;
         core.handler_depth += 1;
-        let result = catch_unwind(AssertUnwindSafe(|| call(state, core)));
+        let result = catch_unwind(AssertUnwindSafe(|| call(routes, state, core)));
         self.core.handler_depth -= 1;
         match result {
             Ok(result) => Some(result),

@@ -281,7 +281,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         }
         let routes = Arc::clone(&self.routes);
         for handler in &routes.raw {
-            self.guard(Some(id), "raw", |state, core| handler(state, &mut Cx::new(core), id, message));
+            self.guard(Some(id), "raw", |_, state, core| handler(state, &mut Cx::new(core), id, message));
         }
         self.apply_after();
     }

@@ -333,7 +333,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         let auth = self.core.token(socket);
         let mut request = PublishOut { socket, channel, data, auth, parsed, replacement: None };
         for filter in &routes.publish_out {
-            self.guard(Some(socket), "publish_out", |state, core| filter(state, &mut Cx::new(core), &mut request))
+            self.guard(Some(socket), "publish_out", |_, state, core| filter(state, &mut Cx::new(core), &mut request))
                 .unwrap_or(Err(Block::Silent))?;
         }
         Ok(request.replacement)

@@ -210,7 +210,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
                 self.core.remote_waiting.fetch_sub(1, Ordering::Relaxed);
                 // A letter of another engine, with other types, is dropped.
                 if let Ok(posted) = posted.downcast::<Posted<S, P>>() {
-                    self.guard(None, "remote", |state, core| posted(state, &mut Cx::new(core)));
+                    self.guard(None, "remote", |_, state, core| posted(state, &mut Cx::new(core)));
                     self.apply_after();
                 }
             }

@@ -71,7 +71,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         let own = routes.watched.iter().filter(|(name, _)| **name == *channel).map(|(_, handler)| handler);
         for handler in own.chain(&routes.publish) {
             let published = Published { channel, data: Data::from_raw(data) };
-            self.guard(None, "on_publish", |state, core| handler(state, &mut Cx::new(core), published));
+            self.guard(None, "on_publish", |_, state, core| handler(state, &mut Cx::new(core), published));
         }
         self.apply_after();
     }

@@ -18,7 +18,7 @@ use sc_protocol::Version;
 /// At the end there is a line on standard error and a JSON object on standard output. The exit code is 1 if anything was lost,
 /// doubled, out of order or refused.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "load")]
+#[command(name = "load", args_override_self = true)]
 struct Args {
     /// What to do
     workload: Kind,
