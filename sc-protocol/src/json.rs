@@ -23,6 +23,7 @@
 //! ```
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use bytes::BytesMut;
 
@@ -70,9 +71,10 @@ pub fn kind(raw: &str) -> Kind {
 pub fn object<'a, const N: usize>(text: &'a str, names: [&str; N]) -> Option<[Option<&'a str>; N]> {
     let mut found = [None; N];
     walk(text, |key, has_escapes, value| {
-        if let Some(place) = names.iter().position(|name| text::key_is(key, has_escapes, name)) {
-            found[place] = Some(value);
+        if let Some(place) = names.iter().position(|name| text::key_is(text.as_bytes(), &key, has_escapes, name)) {
+            found[place] = Some(text.get(value)?);
         }
+        Some(())
     })?;
     Some(found)
 }
@@ -82,12 +84,16 @@ pub fn object<'a, const N: usize>(text: &'a str, names: [&str; N]) -> Option<[Op
 ///
 /// Checks all of `text`, but `f` has already seen members when an error is found behind them. `None`: as [`object`].
 pub fn for_each_member<'a>(text: &'a str, mut f: impl FnMut(&'a str, &'a str)) -> Option<()> {
-    walk(text, |key, _, value| f(key, value))
+    walk(text, |key, _, value| {
+        f(text.get(key)?, text.get(value)?);
+        Some(())
+    })
 }
 
-/// As [`for_each_member`], and says of each key whether it has escapes.
+/// Gives the places of every member of an object to `f`: of the key's token, whether it has escapes, of the value. Ends with `None` if
+/// `f` does.
 #[inline]
-fn walk<'a>(text: &'a str, mut f: impl FnMut(&'a str, bool, &'a str)) -> Option<()> {
+fn walk(text: &str, mut f: impl FnMut(Range<usize>, bool, Range<usize>) -> Option<()>) -> Option<()> {
     let bytes = text.as_bytes();
     let mut at = scan::blank(bytes, 0);
     if bytes.get(at) != Some(&b'{') {
@@ -101,7 +107,7 @@ fn walk<'a>(text: &'a str, mut f: impl FnMut(&'a str, bool, &'a str)) -> Option<
         let (key_end, has_escapes) = scan::string_and_escapes(bytes, at)?;
         let start = scan::colon(bytes, key_end)?;
         let end = scan::value(bytes, start)?;
-        f(text.get(at..key_end)?, has_escapes, text.get(start..end)?);
+        f(at..key_end, has_escapes, start..end)?;
         at = scan::blank(bytes, end);
         match bytes.get(at)? {
             b',' => at = scan::blank(bytes, at + 1),

@@ -198,7 +198,15 @@ fn parse_id(raw: &str, version: Version) -> Option<Cid<'_>> {
 
 /// The integer that a number token is, also where it is not written as one: JavaScript echoes `1.0` and `1e0` as `1`.
 fn integer(raw: &str) -> Option<u64> {
+    /// With so many digits or fewer, nothing can overflow.
+    const DIGITS: usize = 19;
     // JSON's own grammar admits no sign and no leading zero here, so the digits are the number's only spelling.
+    let digits = |value: u64, byte: u8| byte.is_ascii_digit().then(|| value * 10 + u64::from(byte - b'0'));
+    if raw.len() <= DIGITS
+        && let Some(value) = raw.bytes().try_fold(0, digits)
+    {
+        return Some(value);
+    }
     if raw.bytes().all(|byte| byte.is_ascii_digit()) {
         return raw.parse().ok();
     }

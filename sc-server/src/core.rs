@@ -24,6 +24,7 @@ use crate::data::Data;
 use crate::drain::Drain;
 use crate::middleware::Disconnect;
 use crate::output::{Counters, Level, Output, Report, TicketId, Time};
+use crate::outputs::Outputs;
 use crate::pubsub::{Publish, Waiter};
 use crate::shared::Gathers;
 use crate::socket::{Phase, Socket, SocketId};
@@ -79,7 +80,7 @@ pub(crate) struct Core<S, P> {
     pub(crate) ring: Option<Ring<SocketId>>,
     pub(crate) tickets: Tickets<S, P>,
     pub(crate) every: slab::Slab<Every<S, P>>,
-    pub(crate) out: VecDeque<Output>,
+    pub(crate) out: Outputs,
     pub(crate) tasks: VecDeque<Task>,
     pub(crate) after: Vec<After>,
     /// How many handlers are on the stack: [`After`] waits for the outermost one's ack.
@@ -127,7 +128,7 @@ impl<S, P> Core<S, P> {
             ring: Some(Ring::new(at.now, config.ping_interval)),
             tickets: Tickets::new(),
             every: slab::Slab::new(),
-            out: VecDeque::new(),
+            out: Outputs::new(),
             tasks: VecDeque::new(),
             after: Vec::new(),
             handler_depth: 0,
@@ -173,7 +174,7 @@ impl<S, P> Core<S, P> {
     }
 
     pub(crate) fn transmit(&mut self, slot: u32, bytes: Bytes) {
-        self.out.push_back(Output::Transmit(slot, bytes));
+        self.out.transmit(slot, bytes);
     }
 
     /// Sends one packet, which `f` writes: as a text frame, or with the socket's batch.
@@ -187,9 +188,12 @@ impl<S, P> Core<S, P> {
     /// Sends one packet, past the batch.
     pub(crate) fn send_now(&mut self, id: SocketId, f: impl FnOnce(&mut BytesMut)) {
         if self.socket(id).is_some_and(Socket::is_live) {
-            let bytes = self.frame(f);
-            if !bytes.is_empty() {
-                self.transmit(id.slot, bytes);
+            match self.codec {
+                None => self.out.append(id.slot, |out| frame::append(out, OpCode::Text, None, f)),
+                Some(_) => {
+                    let bytes = self.frame(f);
+                    self.out.transmit(id.slot, bytes);
+                }
             }
         }
     }
@@ -197,8 +201,7 @@ impl<S, P> Core<S, P> {
     /// Sends a text that is no packet, past batch and codec.
     pub(crate) fn send_text(&mut self, id: SocketId, text: &str) {
         if self.socket(id).is_some_and(Socket::is_live) {
-            let bytes = frame::build(&mut self.scratch, OpCode::Text, |out| out.extend_from_slice(text.as_bytes()));
-            self.transmit(id.slot, bytes);
+            self.out.append(id.slot, |out| frame::write(out, OpCode::Text, text.as_bytes(), None));
         }
     }
 
@@ -222,7 +225,7 @@ impl<S, P> Core<S, P> {
                 self.transmit(*slot, bytes);
                 self.recycle(slots);
             }
-            _ => self.out.push_back(Output::Fanout(bytes, slots)),
+            _ => self.out.push(Output::Fanout(bytes, slots)),
         }
     }
 
@@ -254,7 +257,7 @@ impl<S, P> Core<S, P> {
     }
 
     pub(crate) fn report(&mut self, level: Level, name: &str, message: String) {
-        self.out.push_back(Output::Report(Report { level, name: name.to_owned(), message }));
+        self.out.push(Output::Report(Report { level, name: name.to_owned(), message }));
     }
 
     /// Ends a socket's session from this side: `#disconnect` if the protocol has it and the caller wants it said, then the
@@ -296,13 +299,13 @@ impl<S, P> Core<S, P> {
         }
         self.end_session(id, 1006, "");
         self.set_phase(id, Phase::Closed, None);
-        self.out.push_back(Output::Abort(id.slot));
+        self.out.push(Output::Abort(id.slot));
     }
 
     /// Close frames have gone both ways, or will not: the transport may go.
     pub(crate) fn finish(&mut self, id: SocketId) {
         self.set_phase(id, Phase::Closed, None);
-        self.out.push_back(Output::Close(id.slot));
+        self.out.push(Output::Close(id.slot));
     }
 
     pub(crate) fn set_phase(&mut self, id: SocketId, phase: Phase, timer: Option<sc_protocol::wheel::TimerId>) {

@@ -260,9 +260,7 @@ impl<S: 'static, P: 'static> Cx<'_, S, P> {
         let deadline = self.core.config.ack_timeout;
         let (ticket, taken) = self.ticket(Awaits::Job, deadline, erase(then));
         if taken {
-            self.core
-                .out
-                .push_back(Output::Offload(ticket.id, Box::new(move || Box::new(job()) as Box<dyn Any + Send>)));
+            self.core.out.push(Output::Offload(ticket.id, Box::new(move || Box::new(job()) as Box<dyn Any + Send>)));
         }
         ticket
     }

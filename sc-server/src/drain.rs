@@ -69,7 +69,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             if goes {
                 self.core.close(id, drain.code, "", true);
                 // What the peer still sent is not answered, but its close frame has to be seen.
-                self.core.out.push_back(Output::Read(id.slot, true));
+                self.core.out.push(Output::Read(id.slot, true));
             }
             !goes && self.core.socket(id).is_some_and(Socket::is_live)
         });
@@ -109,7 +109,7 @@ impl<S, P> Core<S, P> {
             if let Some(id) = self.id_of(slot).filter(live).filter(|id| !chosen.contains(&id.slot)) {
                 wanted -= 1;
                 drain.leaving.push(id);
-                self.out.push_back(Output::Read(slot, false));
+                self.out.push(Output::Read(slot, false));
             }
         }
     }

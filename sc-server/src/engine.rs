@@ -120,7 +120,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
     /// The next thing to do.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.core.out.pop_front()
+        self.core.out.pop()
     }
 
     /// What is to be written to the brokers: a shard and everything for it since the last call. To be written before the
@@ -196,7 +196,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         self.core.counters.panics_total += 1;
         self.core.report(Level::Error, "PanicError", format!("{place} panicked: {message}"));
         if self.core.config.crash_worker_on_error {
-            self.core.out.push_back(Output::Crash);
+            self.core.out.push(Output::Crash);
         } else if let Some(socket) = socket {
             self.core.close(socket, CloseCode::INTERNAL_ERROR, "", true);
         }

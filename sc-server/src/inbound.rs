@@ -219,7 +219,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         inbound.bytes += text.len();
         inbound.waiting.push_back(text.into());
         if inbound.bytes > max && !std::mem::replace(&mut inbound.paused, true) {
-            self.core.out.push_back(crate::Output::Read(id.slot, false));
+            self.core.out.push(crate::Output::Read(id.slot, false));
         }
     }
 
@@ -249,7 +249,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             socket.inbound = None;
         }
         if resume {
-            self.core.out.push_back(crate::Output::Read(id.slot, true));
+            self.core.out.push(crate::Output::Read(id.slot, true));
         }
     }
 

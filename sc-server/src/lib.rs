@@ -21,6 +21,7 @@ mod middleware;
 mod open;
 mod origin;
 mod output;
+mod outputs;
 mod pubsub;
 mod remote;
 mod reply;

@@ -22,7 +22,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             Some(handler) => {
                 let data = Data::from_json(json);
                 let answered =
-                    self.guard(None, "on_master_message", |state, core| handler(state, &mut Cx::new(core), data));
+                    self.guard(None, "on_master_message", |_, state, core| handler(state, &mut Cx::new(core), data));
                 answered.unwrap_or_else(|| Err(ScError::internal()))
             }
             None => Err(ScError::new("InvalidActionError", "The worker takes no messages of the master")),
@@ -54,7 +54,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             Ok(Reply::Refused(refused)) => error_reply(&refused.0),
             Err(error) => error_reply(&error),
         };
-        self.core.out.push_back(Output::ReplyMaster { id, json });
+        self.core.out.push(Output::ReplyMaster { id, json });
         self.apply_after();
     }
 }
@@ -68,7 +68,7 @@ impl<S, P> Cx<'_, S, P> {
     /// Sends data to the application's code in the master: SC's `sendToMaster`. Error: the data cannot be written.
     pub fn send_to_master(&mut self, data: &(impl Payload + ?Sized)) -> Result<(), ScError> {
         let json = written(data)?;
-        self.core.out.push_back(Output::ToMaster { id: 0, json });
+        self.core.out.push(Output::ToMaster { id: 0, json });
         Ok(())
     }
 }
@@ -85,7 +85,7 @@ impl<S: 'static, P: 'static> Cx<'_, S, P> {
         let timer = self.core.later(self.core.config.ack_timeout, Timer::Ticket(id));
         self.core.tickets.insert(id, Awaits::Master, Some(timer), erase(then));
         match written(data) {
-            Ok(json) => self.core.out.push_back(Output::ToMaster { id: id.0, json }),
+            Ok(json) => self.core.out.push(Output::ToMaster { id: id.0, json }),
             Err(error) => self.core.tasks.push_back(crate::core::Task::Answered(id, Err(error))),
         }
         Ticket::new(id)

@@ -100,7 +100,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
                     && socket.phase == Phase::Closing
                 {
                     socket.phase = Phase::Closed;
-                    self.core.out.push_back(Output::Close(id.slot));
+                    self.core.out.push(Output::Close(id.slot));
                 }
             }
             Timer::Batch(id) => self.core.flush_batch(id),

@@ -1,22 +1,25 @@
 //! From string tokens to text and back.
 
+use std::ops::Range;
+
 use bytes::{BufMut, BytesMut};
 
 use super::plain::plain;
 
-/// Whether a key's valid string token means `name`.
+/// Whether the valid string token that stands at `token` means `name`.
 #[inline]
-pub(super) fn key_is(token: &str, has_escapes: bool, name: &str) -> bool {
+pub(super) fn key_is(bytes: &[u8], token: &Range<usize>, has_escapes: bool, name: &str) -> bool {
     // What lies between the quotes; unescaping only shortens it.
-    let Some(inner) = token.len().checked_sub(2).filter(|&len| len >= name.len()) else { return false };
+    let len = token.len().saturating_sub(2);
     if has_escapes {
-        return escaped_key_is(&token[1..=inner], name);
+        return len > name.len() && escaped_key_is(&bytes[token.start + 1..token.end - 1], name);
     }
-    inner == name.len() && token.as_bytes()[1..=inner] == *name.as_bytes()
+    len == name.len() && bytes[token.start + 1..token.end - 1] == *name.as_bytes()
 }
 
 #[cold]
-fn escaped_key_is(inner: &str, name: &str) -> bool {
+fn escaped_key_is(inner: &[u8], name: &str) -> bool {
+    let Ok(inner) = std::str::from_utf8(inner) else { return false };
     let mut name = name.chars();
     Unescape(inner).all(|char| char.is_some() && char == name.next()) && name.next().is_none()
 }
