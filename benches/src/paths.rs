@@ -43,7 +43,7 @@ impl std::fmt::Debug for HotPath {
 type Make = fn() -> Box<dyn FnMut()>;
 
 /// Every path: name, units in one call, how to make it ready.
-const PATHS: [(&str, u64, Make); 15] = [
+const PATHS: [(&str, u64, Make); 16] = [
     ("unmask 128 B", 1, || unmask(128)),
     ("unmask 64 KiB", 1, || unmask(64 * 1024)),
     ("frame parse, 128 B body", 1, frame_parse),
@@ -53,7 +53,8 @@ const PATHS: [(&str, u64, Make); 15] = [
     ("topic table, subscribe and unsubscribe", 1, topic_change),
     ("timer wheel, insert and cancel", 1, wheel),
     ("heartbeat ring, per connection and interval", 1000, ring),
-    ("engine: echo", 1, || rig(1, |rig| rig.echo())),
+    ("engine: echo", 1, || rig(1, |rig| rig.echo(1))),
+    ("engine: 16 echoes in one read, each", 16, || rig(1, |rig| rig.echo(16))),
     ("engine and broker: publish to 1", 1, || rig(1, |rig| rig.publish())),
     ("engine and broker: publish to 1,000, per delivery", 1000, || rig(1000, |rig| rig.publish())),
     ("engine: connect, handshake, leave", 1, || rig(1, |rig| rig.come_and_go())),

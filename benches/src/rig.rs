@@ -89,11 +89,14 @@ impl Rig {
         rig
     }
 
-    /// A request and its answer.
-    pub fn echo(&mut self) {
-        let echo = std::mem::take(&mut self.echo);
-        self.give(0, &echo);
-        self.echo = echo;
+    /// So many requests in one read, and their answers.
+    pub fn echo(&mut self, count: usize) {
+        self.scratch.clear();
+        for _ in 0..count {
+            self.scratch.extend_from_slice(&self.echo);
+        }
+        self.engine.handle_bytes(self.at, 0, &mut self.scratch);
+        self.settle();
     }
 
     /// A publish: to the broker and back, to every subscriber, and acknowledged.

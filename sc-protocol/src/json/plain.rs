@@ -21,7 +21,9 @@ pub(super) fn plain(bytes: &[u8], at: usize) -> usize {
     }
 }
 
-/// How many bytes `rest` begins with that are not special.
+/// How many bytes `rest` begins with that are not special. Kept out of line, or the short way above pays for the registers
+/// that this one needs.
+#[inline(never)]
 fn long_plain(rest: &[u8]) -> usize {
     let mut passed = 0;
     for block in rest.chunks(BLOCK) {
