@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use sc_cluster::server::{Key, Mapped, ScError, shard};
-use sc_cluster::{BrokerStart, Cluster, Options, prelude::*};
+use sc_cluster::{BrokerStart, Cluster, Event, Options, Role, prelude::*};
 use serde_json::{Value, json};
 
 /// Options in JSON: this process is to be a cluster.
@@ -19,7 +19,21 @@ pub(crate) fn run(options: &str) -> ExitCode {
     }
     // The processes of a cluster are started from a test here, and on purpose: they come to this function again.
     all.worker_executable = std::env::current_exe().ok();
-    Cluster::new(all).broker(controller).worker(|_| worker()).run()
+    Cluster::new(all)
+        .broker(controller)
+        .worker(|_| worker())
+        .on_event(|event, master| {
+            // What a broker says is asked back, and told to the other one.
+            let Event::Message { origin, data } = event else { return };
+            assert_eq!(origin.role, Some(Role::Broker), "workers here say nothing");
+            let data = data.get::<Value>().expect("JSON");
+            let asked = master.call_broker(origin.id, json!({ "back": data }), |answer, master| {
+                let answer = answer.expect("the broker answers").get::<Value>().expect("JSON");
+                master.send_to_broker(0, json!({ "publish": answer })).expect("it is there");
+            });
+            asked.expect("it is there");
+        })
+        .run()
 }
 
 /// Channels and keys of the form `0/…` live on broker 0, and so on.
@@ -84,6 +98,17 @@ fn controller(start: &BrokerStart) -> BrokerController<Vec<String>> {
             if let Some(rest) = channel.strip_suffix("/in") {
                 cx.publish(&format!("{rest}/out"), data).expect("nobody is slow");
             }
+        })
+        .on_master_message(|_, cx, data| {
+            let mut message: Value = data.get()?;
+            if !message["publish"].is_null() {
+                cx.publish("0/master", &message["publish"])?;
+            }
+            Data::of(&json!({ "broker": cx.id(), "was asked": message["back"].take() }))
+        })
+        .query("report", |_, cx, data| {
+            cx.send_to_master(data)?;
+            Ok(Data::absent())
         })
         .on_message(|heard, cx, data| {
             Data::of(&json!({ "broker": cx.id(), "got": data.get::<Value>()?, "heard": heard }))

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         trial("what_one_worker_sets_another_gets", shared::set_and_get),
         trial("a_value_goes_when_its_time_is_over", shared::expiry),
         trial("queries_and_messages_reach_the_controller", shared::controller),
+        trial("brokers_and_the_master_talk", shared::master),
         trial("a_controller_that_panics_costs_one_answer", shared::panics),
         trial("a_killed_worker_leaves_its_query", shared::death),
         trial("a_killed_broker_loses_its_data_and_says_so", shared::broker_killed),

@@ -85,6 +85,15 @@ pub(crate) fn controller() {
     assert!(server.stop().success());
 }
 
+pub(crate) fn master() {
+    let server = cluster();
+    let mut client = Client::connect(server.port);
+    client.subscribe("0/master");
+    client.ask("run", r#"["report","1/key",{"n":1}]"#).unwrap();
+    assert_eq!(client.message("0/master"), json!({ "broker": 1, "was asked": { "n": 1 } }));
+    assert!(server.stop().success());
+}
+
 pub(crate) fn panics() {
     let server = cluster();
     let mut client = Client::connect(server.port);
