@@ -17,6 +17,7 @@ mod conn;
 mod control;
 mod event_loop;
 mod letters;
+mod listeners;
 mod log;
 mod master;
 mod net;

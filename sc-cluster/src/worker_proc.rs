@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
-use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Waker};
+use mio::net::TcpStream;
+use mio::{Events, Poll, Waker};
 use sc_protocol::ipc::Control;
 use sc_protocol::ws::CloseCode;
 use sc_server::{DRAIN_ANSWERS_MAX, Level, Output, Report, TicketId, Time};
@@ -19,12 +19,10 @@ use crate::child::{Ended, Master, Order, catch_loop};
 use crate::control::ControlLink;
 use crate::event_loop::{Clock, EVENTS_MAX, SCRATCH_LEN, Source, earlier, wait};
 use crate::letters::LetterBox;
+use crate::listeners::Listeners;
 use crate::net::{Edge, Net, NetConfig};
 use crate::offload::{Outcome, Pool};
 use crate::pages::Pages;
-
-/// Connections accepted from one listener in one turn.
-const ACCEPT_BUDGET: usize = 64;
 
 /// Threads for offloaded work.
 const OFFLOAD_THREADS_MAX: usize = 4;
@@ -53,7 +51,7 @@ pub(crate) struct WorkerLoop {
     brain: Box<dyn Brain>,
     net: Net,
     links: Vec<Option<BrokerLink>>,
-    listeners: Vec<Listener>,
+    listeners: Listeners,
     pool: Pool<TicketId>,
     done: Vec<(TicketId, Outcome)>,
     /// Connections that came from the master.
@@ -63,13 +61,6 @@ pub(crate) struct WorkerLoop {
     /// It ends because the whole cluster does.
     terminated: bool,
     crashed: bool,
-}
-
-struct Listener {
-    number: u32,
-    socket: TcpListener,
-    /// There may be more to accept, and no edge will come for it.
-    more: bool,
 }
 
 impl WorkerLoop {
@@ -89,7 +80,7 @@ impl WorkerLoop {
             master: Master::new(control, poll.registry(), at.now)?,
             net: Net::new(config.net.clone(), pages, at),
             links: (0..config.brokers).map(|_| None).collect(),
-            listeners: Vec::new(),
+            listeners: Listeners::default(),
             pool: Pool::new(waker, OFFLOAD_THREADS_MAX),
             done: Vec::new(),
             scratch: vec![0; SCRATCH_LEN].into(),
@@ -128,12 +119,12 @@ impl WorkerLoop {
     /// When the next turn is due though nothing happens.
     fn deadline(&self) -> Option<Instant> {
         let links = self.links.iter().flatten().any(BrokerLink::has_more);
-        let listeners = self.listeners.iter().any(|listener| listener.more);
-        if links || listeners || self.net.has_work() || self.master.has_more() {
+        if links || self.net.has_work() || self.master.has_more() {
             return Some(self.at.now);
         }
         let engine = earlier(self.brain.poll_timeout(), self.net.poll_timeout());
-        earlier(earlier(engine, self.ending), Some(self.master.beat_at()))
+        let own = earlier(self.ending, self.listeners.due(self.at.now));
+        earlier(earlier(engine, own), Some(self.master.beat_at()))
     }
 
     fn turn(&mut self, events: &Events) -> Option<Ended> {
@@ -178,9 +169,7 @@ impl WorkerLoop {
                 self.flush_link(shard);
             }
             Source::Listener(number) => {
-                if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.number == number) {
-                    listener.more = true;
-                }
+                self.listeners.note(number);
             }
             // The results are fetched in any case.
             Source::Waker => {}
@@ -371,11 +360,8 @@ impl WorkerLoop {
     }
 
     fn listen(&mut self, number: u32, fd: OwnedFd) {
-        let mut socket = TcpListener::from_std(net::TcpListener::from(fd));
-        let token = Source::Listener(number).token();
-        match self.poll.registry().register(&mut socket, token, Interest::READABLE) {
-            Ok(()) => self.listeners.push(Listener { number, socket, more: true }),
-            Err(error) => self.report(Level::Error, "Error", format!("a listener could not be registered: {error}")),
+        if let Err(error) = self.listeners.add(number, fd, self.poll.registry()) {
+            self.report(Level::Error, "Error", format!("a listener could not be registered: {error}"));
         }
     }
 
@@ -421,40 +407,16 @@ impl WorkerLoop {
     }
 
     fn accept(&mut self) {
-        for at in 0..self.listeners.len() {
-            if !std::mem::take(&mut self.listeners[at].more) {
-                continue;
-            }
-            let mut left = ACCEPT_BUDGET;
-            let result = loop {
-                match self.listeners[at].socket.accept() {
-                    Ok((stream, _)) => self.adopt(stream),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
-                    // The client went away before it was accepted, or a signal came.
-                    Err(error) if is_passing(&error) => {}
-                    Err(error) => break Err(error),
-                }
-                left -= 1;
-                if left == 0 {
-                    self.listeners[at].more = true;
-                    break Ok(());
-                }
-            };
-            if let Err(error) = result {
-                // Out of descriptors, mostly. The next connection that arrives is the next try.
-                self.report(Level::Error, "Error", format!("accepting connections failed: {error}"));
-            }
+        let mut streams = Vec::new();
+        let failed = self.listeners.accept(self.at.now, |stream| streams.push(stream));
+        streams.into_iter().for_each(|stream| self.adopt(stream));
+        if let Some(error) = failed {
+            let message = format!("connections cannot be accepted ({error}); they wait until they can");
+            self.report(Level::Warning, "Error", message);
         }
     }
 
     fn report(&mut self, level: Level, name: &str, message: String) {
         self.master.report(&Report { level, name: name.to_owned(), message });
     }
-}
-
-fn is_passing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionReset
-    )
 }

@@ -3,14 +3,13 @@
 //! A connection is *waiting* (no worker could be given it), *given* to a worker (its message is sent, or about to be) and, once
 //! the worker says so, *taken*: only then the driver closes its copy.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sc_protocol::limits::CONTROL_FDS_MAX;
 
-use super::{ACCEPT_PAUSE, ChildKey, ClusterEvent, ConnKey, SchedulingPolicy, SupOut, Supervisor, child::Child};
-
-/// That accepting fails is said again when it comes back after so long.
-const FAILURE_SAID_FOR: Duration = Duration::from_secs(10);
+use super::{
+    ACCEPT_PAUSE, ChildKey, ClusterEvent, ConnKey, FAILURE_SAID_FOR, SchedulingPolicy, SupOut, Supervisor, child::Child,
+};
 
 impl Supervisor {
     pub(super) fn accepted(&mut self, conn: ConnKey) {

@@ -64,6 +64,8 @@ pub const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// Pause in accepting after it failed, since descriptors or memory ran out.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// That accepting fails is said again when it comes back after so long.
+pub const FAILURE_SAID_FOR: Duration = Duration::from_secs(10);
 /// How long killed processes may take to be gone; after that the master ends without having seen them go.
 pub const KILL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a drained worker may take beyond `drainTimeout` and `processTermTimeout`: some of its clients' answers are awaited.

@@ -9,6 +9,7 @@ mod crowd;
 mod hangs;
 mod kills;
 mod reload;
+mod scarce;
 mod server;
 mod slow;
 mod talk;
@@ -40,6 +41,8 @@ fn main() -> ExitCode {
         trial("a_stopped_worker_is_noticed_and_replaced", hangs::worker),
         trial("a_reload_refuses_nobody_and_loses_nothing_acknowledged", reload::under_load),
         trial("the_number_of_workers_changes_under_load", reload::more_and_fewer),
+        trial("a_master_without_descriptors_goes_on", scarce::in_the_master),
+        trial("workers_without_descriptors_go_on", scarce::in_the_workers),
         trial("master_and_workers_talk", talk::messages),
         trial("what_goes_wrong_is_in_one_log_with_its_place", talk::panics),
         trial("the_log_can_be_json", talk::json),
