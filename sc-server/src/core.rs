@@ -367,7 +367,7 @@ fn disconnect_data(code: CloseCode, data: Option<&str>) -> String {
     }
 }
 
-fn string_json(text: &str) -> String {
+pub(crate) fn string_json(text: &str) -> String {
     let mut out = BytesMut::new();
     sc_protocol::json::write_string(&mut out, text);
     String::from_utf8_lossy(&out).into_owned()

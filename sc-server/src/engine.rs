@@ -14,7 +14,7 @@ use sc_protocol::ws::CloseCode;
 use sc_protocol::{Entropy, ScError};
 
 use crate::config::Config;
-use crate::core::{After, Core, Task};
+use crate::core::{After, Core, Task, string_json};
 use crate::cx::Cx;
 use crate::output::{Counters, Level, Output, TicketId, Time};
 use crate::pubsub::{Publish, Waiter};
@@ -230,12 +230,15 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         let version = self.core.socket(id).map_or(Version::V1, Socket::version);
         for channel in channels {
             self.core.part(id, &channel);
+            // The members in the order of each version's server.
+            let channel = format!("\"channel\":{}", string_json(&channel));
+            let message = message.map(|message| format!("\"message\":{}", string_json(message)));
             let data = match (version, message) {
-                (Version::V1, Some(message)) => serde_json::json!({ "message": message, "channel": channel }),
-                (Version::V2, Some(message)) => serde_json::json!({ "channel": channel, "message": message }),
-                (_, None) => serde_json::json!({ "channel": channel }),
+                (Version::V1, Some(message)) => format!("{{{message},{channel}}}"),
+                (Version::V2, Some(message)) => format!("{{{channel},{message}}}"),
+                (_, None) => format!("{{{channel}}}"),
             };
-            self.core.send(id, |out| write::event(out, "#kickOut", Some(&data.to_string()), None));
+            self.core.send(id, |out| write::event(out, "#kickOut", Some(&data), None));
         }
     }
 }
