@@ -308,6 +308,9 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
                     signed: request.signed.into_owned().into(),
                     is_bad_token: request.is_bad_token,
                 });
+                if !op.handshake {
+                    self.wait(id, None);
+                }
                 self.park(ticket, Parked::Authenticate { request, op: Box::new(op), next });
             }
         }
@@ -320,13 +323,16 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         next: usize,
         block: Option<Block>,
     ) {
+        let (id, handshake) = (request.socket, op.handshake);
         match block {
             None => self.run_authenticate(request, op, next),
             Some(block) => {
-                let id = request.socket;
                 let refused = self.core.token_blocked(id, block, request.is_bad_token);
                 self.token_outcome(id, op, Some(refused));
             }
+        }
+        if !handshake {
+            self.unwait(id, None);
         }
     }
 

@@ -179,9 +179,13 @@ impl<S, P> Core<S, P> {
 
     /// Sends one packet, which `f` writes: as a text frame, or with the socket's batch.
     pub(crate) fn send(&mut self, id: SocketId, f: impl FnOnce(&mut BytesMut)) {
-        match self.socket(id) {
-            Some(socket) if socket.is_live() && socket.batches_all() => self.add_to_batch(id, f),
-            _ => self.send_now(id, f),
+        let Some(socket) = self.socket(id).filter(|socket| socket.is_live()) else { return };
+        if socket.batches_all() {
+            return self.add_to_batch(id, f);
+        }
+        let bytes = self.frame(f);
+        if !bytes.is_empty() {
+            self.transmit(id.slot, bytes);
         }
     }
 
@@ -335,7 +339,8 @@ impl<S, P> Core<S, P> {
             self.leave(id, subscription);
         }
         for ticket in calls {
-            let error = ScError::bad_connection("", "disconnect", version);
+            let event = self.tickets.event_of(ticket).unwrap_or_default();
+            let error = ScError::call_aborted(event, version);
             self.tasks.push_back(Task::Answered(ticket, Err(error)));
         }
         if connected {

@@ -24,7 +24,10 @@ impl<S: 'static, P: 'static> Cx<'_, S, P> {
         Ok(self.call(socket, "#setAuthToken", &Data::from_json(&data), move |state, cx, result| {
             let result = match result {
                 Ok(_) => Ok(()),
-                Err(error) if version == Version::V2 => Err(ScError::auth_token_not_delivered(error.message())),
+                Err(error) if version == Version::V2 => Err(match error.message() {
+                    "" => ScError::auth_token_not_confirmed(),
+                    reason => ScError::auth_token_not_delivered(reason),
+                }),
                 Err(error) => Err(error),
             };
             then(state, cx, result)

@@ -287,6 +287,9 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
     }
 
     fn response(&mut self, id: SocketId, response: &packet::Response<'_>) {
+        if self.refuse_early(id) {
+            return;
+        }
         let Cid::Int(cid) = response.rid else { return };
         let Some(call) = self.core.socket_mut(id).and_then(|socket| socket.calls.take(cid)) else { return };
         let result = match response.error {

@@ -105,5 +105,9 @@ impl<P> Socket<P> {
     }
 }
 
+// A worker holds a hundred thousand of them, most of them idle.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Option<Socket<()>>>() <= 256);
+
 /// The request id of an action, and whether it wants an answer at all.
 pub(crate) type Want = Option<Cid<'static>>;

@@ -106,6 +106,14 @@ impl<S, P> Tickets<S, P> {
         self.entries.get(&id.0).is_some_and(|entry| matches!(entry.awaits, Awaits::Master))
     }
 
+    /// The event whose ack a ticket waits for.
+    pub(crate) fn event_of(&self, id: TicketId) -> Option<&str> {
+        match &self.entries.get(&id.0)?.awaits {
+            Awaits::Call { event, .. } => Some(event),
+            _ => None,
+        }
+    }
+
     /// A ticket that is resolved before anything waits for it.
     pub(crate) fn insert_resolved(&mut self, id: TicketId, outcome: AnyOutcome) {
         let entry = Entry { awaits: Awaits::Job, then: None, timer: None, parked: None, resolved: Some(outcome) };

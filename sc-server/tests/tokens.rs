@@ -38,6 +38,67 @@ fn who(rig: &mut Rig<()>, client: usize) -> Value {
     answer["data"].clone()
 }
 
+fn told() -> Worker<Vec<String>> {
+    Worker::new(Vec::new())
+        .on("login", |_told, cx, request| {
+            let claims = json!({ "name": "bob" });
+            let _ = cx.set_auth_token_then(request.socket, &claims, None, |told: &mut Vec<String>, _cx, result| {
+                told.push(result.map_or_else(|error| error.to_json(), |()| "delivered".to_owned()));
+            })?;
+            Ok(Reply::Empty)
+        })
+        .on("told", |told, _cx, _request| Reply::data(&told))
+}
+
+#[test]
+fn a_client_confirms_that_it_has_its_token() {
+    const NO: &str = r#"{"message":"quota exceeded"}"#;
+    for (pong, refused, gone) in [
+        ("#2", NO.to_owned(), "Event '#setAuthToken' was aborted due to a bad connection"),
+        (
+            "",
+            r#"{"message":"Failed to deliver auth token to client - quota exceeded","name":"AuthError"}"#.to_owned(),
+            "Failed to deliver auth token to client - Socket invoke #setAuthToken event was aborted due to a bad connection",
+        ),
+    ] {
+        let mut rig = Rig::new(1, 1, Config::default(), |_| told());
+        let (client, other) = (rig.connect(0, pong), rig.connect(0, pong));
+        for answer in [String::new(), format!(r#","error":{NO}"#), "gone".to_owned()] {
+            rig.emit(client, "login", "null");
+            let asked: Value = serde_json::from_str(&rig.texts(client)[0]).expect("a packet");
+            assert_eq!(asked["event"], "#setAuthToken");
+            match answer.as_str() {
+                "gone" => rig.vanish(client),
+                answer => rig.send(client, &format!(r#"{{"rid":{}{answer}}}"#, asked["cid"])),
+            }
+        }
+        rig.emit(other, "told", "null");
+        let answer: Value = serde_json::from_str(&rig.texts(other)[0]).expect("an answer");
+        let told: Vec<String> = serde_json::from_value(answer["data"].clone()).expect("a list");
+        assert_eq!(told[..2], ["delivered".to_owned(), refused]);
+        assert!(told[2].contains(gone), "{}", told[2]);
+    }
+}
+
+#[test]
+fn protocol_2_waits_for_the_verdict_on_a_token_and_protocol_1_does_not() {
+    let app = |_| app().authenticate(|(), cx, _request| cx.later(|| (), |(), _cx, ()| Ok(sc_server::Pass::Now)).into());
+    for (pong, waits) in [("#2", false), ("", true)] {
+        let mut rig = Rig::new(1, 1, Config::default(), app);
+        let client = rig.connect(0, pong);
+        rig.emit(client, "login", "60");
+        let token: Value = serde_json::from_str(&rig.texts(client)[0]).expect("a packet");
+        rig.emit(client, "logout", "null");
+        rig.take(client);
+        rig.emit(client, "#authenticate", &token["data"]["token"].to_string());
+        rig.emit(client, "who", "null");
+        assert_eq!(rig.texts(client).len(), usize::from(!waits));
+        rig.run_jobs();
+        assert_eq!(rig.texts(client).len(), if waits { 2 } else { 1 });
+        assert_eq!(who(&mut rig, client), json!(["bob", false]));
+    }
+}
+
 const REMOVE: &str = r##"{"event":"#removeAuthToken","data":null}"##;
 
 #[test]

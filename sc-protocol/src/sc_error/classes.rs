@@ -157,6 +157,12 @@ impl ScError {
         Self::new("AuthError", format!("Failed to deliver auth token to client - {reason}"))
     }
 
+    /// `AuthError` of V2: the client did not take the token, and what it said of it is no error.
+    #[must_use]
+    pub fn auth_token_not_confirmed() -> Self {
+        Self::new("AuthError", "Failed to confirm delivery of auth token to client due to malformatted error response")
+    }
+
     /// `InvalidArgumentsError`: the algorithm of tokens is an option of the start.
     #[must_use]
     pub fn algorithm_at_runtime() -> Self {
@@ -211,6 +217,19 @@ impl ScError {
             Version::V2 => format!("Event {event} was aborted due to a bad connection"),
         };
         Self::new("BadConnectionError", message).with("type", kind)
+    }
+
+    /// `BadConnectionError` of a server: the socket ended before the answer to its call of `event` came.
+    #[must_use]
+    pub fn call_aborted(event: &str, version: Version) -> Self {
+        match version {
+            Version::V1 => Self::bad_connection(event, "disconnect", version),
+            Version::V2 => Self::new(
+                "BadConnectionError",
+                format!("Socket invoke {event} event was aborted due to a bad connection"),
+            )
+            .with("type", "disconnect"),
+        }
     }
 }
 
