@@ -47,7 +47,7 @@ fn told() -> Worker<Vec<String>> {
             })?;
             Ok(Reply::Empty)
         })
-        .on("told", |told, _cx, _request| Reply::data(&told))
+        .on("told", |told, _cx, _request| Reply::data(told))
 }
 
 #[test]
