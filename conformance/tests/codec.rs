@@ -18,12 +18,47 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use sc_protocol::codec::{Codec, MinBin};
 use serde_json::{Value, json};
-use support::server::run_to_end;
+use support::server::{Server, run_to_end};
 use support::{packages, trial};
 
 fn main() -> ExitCode {
-    let trials = vec![trial("same_bytes_and_same_packets_as_npm", &["node", "npm"], against_npm)];
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    const PROGRAMS: &[&str] = &["node", "npm"];
+    let arguments = Arguments::from_args();
+    // Before the tests, which run at the same time.
+    let wanted = !arguments.list && support::can_run(PROGRAMS);
+    if let Some(Err(error)) = wanted.then(|| packages::npm("min-bin")) {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
+    let trials = vec![
+        trial("same_bytes_and_same_packets_as_npm", PROGRAMS, against_npm),
+        trial("client_14_3_2", PROGRAMS, || client("14", 1)),
+        trial("client_20_0_2", PROGRAMS, || client("20", 2)),
+        trial("a_version_has_to_be_named", &[], needs_a_version),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A real client and a real cluster that speak this codec.
+fn client(client: &str, protocol_version: u32) -> Result<(), Failed> {
+    const PING_TIMEOUT_MS: u32 = 800;
+    let options = json!({ "protocolVersion": protocol_version, "pingInterval": 200, "pingTimeout": PING_TIMEOUT_MS });
+    let server = Server::start_example("min_bin", &[("SOCKETCLUSTER_OPTIONS", &options.to_string())])?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/codec/story.js");
+    let (port, hold) = (server.port.to_string(), (3 * PING_TIMEOUT_MS + 200).to_string());
+    let mut node = Command::new("node");
+    run_to_end(node.arg(script).args([client, &port, &hold]).current_dir(packages::npm("min-bin")?))?;
+    if server.stop()?.success() { Ok(()) } else { Err("the server did not end well".into()) }
+}
+
+/// Without a version no worker begins.
+fn needs_a_version() -> Result<(), Failed> {
+    let options = json!({ "protocolVersion": "auto", "rebootWorkerOnCrash": false }).to_string();
+    match Server::start_example("min_bin", &[("SOCKETCLUSTER_OPTIONS", &options)]) {
+        Err(log) if log.contains("no worker is left") => Ok(()),
+        Err(log) => Err(log.into()),
+        Ok(_) => Err("it runs".into()),
+    }
 }
 
 fn against_npm() -> Result<(), Failed> {

@@ -47,7 +47,7 @@ pub use output::{Counters, Job, Level, Output, Report, TicketId, Time};
 pub use remote::{Completer, Letter, Mailbox, Remote};
 pub use reply::{Answer, Block, Internal, Outcome, Pass, Reply, Ticket, Verdict};
 pub use sc_broker::{Key, Mapped, Mapper, shard};
-pub use sc_protocol::ScError;
+pub use sc_protocol::{ScError, codec};
 pub use shared::{Call, Shared, Span};
 pub use socket::SocketId;
 pub use watch::Published;
