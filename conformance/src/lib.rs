@@ -1,2 +1,11 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+
+pub mod check;
+pub mod peer;
+pub mod server;
+mod target;
+
+pub use check::{Outcome, Report};
+pub use sc_protocol::Version;
+pub use target::Target;

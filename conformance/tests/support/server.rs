@@ -24,7 +24,12 @@ pub struct Server {
 impl Server {
     /// Builds and starts the contract server with these environment variables, and waits until all its workers serve.
     pub fn start(env: &[(&str, &str)]) -> Result<Self, String> {
-        Self::run(command(env)?, |line| {
+        Self::start_other(command(env)?)
+    }
+
+    /// Starts another program that is a contract server.
+    pub fn start_other(command: Command) -> Result<Self, String> {
+        Self::run(command, |line| {
             let said: Value = serde_json::from_str(line.strip_prefix("CONTRACT READY ")?).ok()?;
             Some((said["port"].as_u64()?.try_into().ok()?, said["pid"].as_u64()?.try_into().ok()?))
         })
