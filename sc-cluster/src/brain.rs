@@ -11,7 +11,7 @@ use bytes::Bytes;
 use sc_protocol::http::RequestHead;
 use sc_protocol::ipc::IpcError;
 use sc_protocol::ws::CloseCode;
-use sc_server::{Engine, Letter, Output, TicketId, Time};
+use sc_server::{Counters, Engine, Letter, Output, TicketId, Time};
 
 /// The worker brain as the loop sees it. The methods are those of the engine, and documented there.
 pub(crate) trait Brain {
@@ -20,6 +20,8 @@ pub(crate) trait Brain {
     fn closed(&mut self, at: Time, slot: u32);
     fn drain(&mut self, at: Time, over: Duration, code: CloseCode);
     fn is_settled(&self) -> bool;
+    fn counters(&self) -> Counters;
+    fn set_rates(&mut self, http_per_minute: f64, ws_per_minute: f64);
     fn link_up(&mut self, at: Time, shard: u32);
     fn link_down(&mut self, at: Time, shard: u32);
     fn handle_link(&mut self, at: Time, shard: u32, data: &[u8]) -> Result<(), IpcError>;
@@ -55,6 +57,14 @@ impl<S: Send + 'static, P: Default + Send + 'static> Brain for Engine<S, P> {
 
     fn is_settled(&self) -> bool {
         Self::is_settled(self)
+    }
+
+    fn counters(&self) -> Counters {
+        *Self::counters(self)
+    }
+
+    fn set_rates(&mut self, http_per_minute: f64, ws_per_minute: f64) {
+        Self::set_rates(self, http_per_minute, ws_per_minute);
     }
 
     fn link_up(&mut self, at: Time, shard: u32) {

@@ -152,6 +152,11 @@ impl Master {
         }
     }
 
+    /// Tells what has been counted. It is told again: what does not fit now is of no use later.
+    pub(crate) fn status(&mut self, json: &str) {
+        self.gone |= self.control.try_send(&Control::Status(json), &[]).is_err();
+    }
+
     /// Writes what waits.
     pub(crate) fn flush(&mut self) {
         let (reports, missed) = log::queue::take();

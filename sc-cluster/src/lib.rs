@@ -15,6 +15,7 @@ mod child;
 mod cluster;
 mod conn;
 mod control;
+mod counts;
 mod event_loop;
 mod letters;
 mod listeners;
@@ -42,8 +43,8 @@ pub use cluster::{Cluster, ClusterReady};
 pub use control::Role;
 pub use master::api::{Event, LogEntry, MasterCx, Origin, ProcessStatus};
 pub use options::{
-    DURATION_MS_MAX, InvalidOptionsError, LogFormat, Options, PAYLOAD_MAX, PAYLOAD_MIN, PROCESSES_MAX, ProtocolVersion,
-    Secret,
+    BackpressurePolicy, DURATION_MS_MAX, InvalidOptionsError, LogFormat, Options, PAYLOAD_MAX, PAYLOAD_MIN,
+    PROCESSES_MAX, ProtocolVersion, Secret,
 };
 pub use pages::Pages;
 pub use roles::{IntoWorker, WorkerStart};

@@ -87,6 +87,7 @@ pub(crate) fn run(mut options: Options, hooks: Hooks) -> Result<u8, StartError> 
     let port = listener.local_addr()?.port();
     let config = SupConfig::new(&options, descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(1));
     let poll = Poll::new()?;
+    let sizes_due = options.kill_worker_memory_threshold.map(|_| Instant::now());
     let mut master = Master {
         supervisor: Supervisor::new(config, Instant::now()),
         nonce: entropy.hex(16),
@@ -102,6 +103,7 @@ pub(crate) fn run(mut options: Options, hooks: Hooks) -> Result<u8, StartError> 
         hooks,
         calls: BTreeMap::new(),
         next_call: 0,
+        sizes_due,
         exit: None,
     };
     master.register()?;
@@ -127,6 +129,8 @@ struct Master {
     /// Answers of children that are awaited, by number.
     calls: BTreeMap<u64, Call>,
     next_call: u64,
+    /// When the workers' sizes are looked at next, if they have a limit.
+    sizes_due: Option<Instant>,
     exit: Option<u8>,
 }
 
@@ -175,7 +179,8 @@ impl Master {
 
     fn patience(&self) -> Option<Duration> {
         let is_busy = self.can_accept() || self.processes.values().any(|process| process.may_read);
-        match earlier(self.supervisor.poll_timeout(), self.calls_due()) {
+        let own = earlier(self.calls_due(), self.sizes_due);
+        match earlier(self.supervisor.poll_timeout(), own) {
             _ if is_busy => Some(Duration::ZERO),
             Some(at) => Some(at.saturating_duration_since(Instant::now())),
             None => None,
@@ -210,7 +215,22 @@ impl Master {
             self.supervisor.handle_timeout(now);
         }
         self.expire_calls(now);
+        self.look_at_sizes(now);
         self.act(now);
+    }
+
+    /// Asks the system how much memory each worker takes.
+    fn look_at_sizes(&mut self, now: Instant) {
+        let Some(max) = self.options.kill_worker_memory_threshold else { return };
+        if self.sizes_due.is_some_and(|due| due > now) {
+            return;
+        }
+        self.sizes_due = Some(now + Options::millis(self.options.worker_status_interval_ms));
+        let workers = self.processes.iter().filter(|(_, process)| process.role == Role::Worker);
+        let sizes: Vec<_> = workers.map(|(key, p)| (*key, sys::limits::resident_bytes(p.child.id()))).collect();
+        for (key, bytes) in sizes.into_iter().filter(|(_, bytes)| *bytes > max) {
+            self.supervisor.handle(now, SupIn::TooLarge(key, bytes));
+        }
     }
 
     fn read_children(&mut self, now: Instant) {

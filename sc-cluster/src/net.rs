@@ -18,6 +18,7 @@ use slab::Slab;
 use crate::brain::Brain;
 use crate::conn::{Conn, Pending, State};
 use crate::event_loop::Source;
+use crate::options::BackpressurePolicy;
 use crate::outbox::{Backlog, Frames, NO_LIST, Outbox};
 use crate::pages::{self, Answer, Body, Pages};
 use sc_server::Time;
@@ -47,6 +48,8 @@ pub(crate) struct NetConfig {
     pub(crate) path: Option<String>,
     /// Unwritten bytes of one connection, at most: beyond it the connection is dropped.
     pub(crate) max_backpressure: usize,
+    /// What happens beyond it.
+    pub(crate) backpressure_policy: BackpressurePolicy,
     /// Time for the head of the first request.
     pub(crate) head_timeout: Duration,
 }
@@ -56,6 +59,8 @@ pub(crate) struct NetConfig {
 pub(crate) struct NetCounters {
     /// Connections dropped because they were over `max_backpressure`.
     pub(crate) slow_closed_total: u64,
+    /// Published messages dropped for connections that were over it.
+    pub(crate) dropped_total: u64,
     /// HTTP responses other than those of WebSocket upgrades.
     pub(crate) responses_total: u64,
 }
@@ -117,7 +122,6 @@ impl Net {
         self.conns.len() - self.dead.len() - self.free.len()
     }
 
-    #[expect(dead_code, reason = "for the status, which the master will ask for")]
     pub(crate) fn counters(&self) -> NetCounters {
         self.counters
     }
@@ -467,7 +471,7 @@ impl Net {
 
     /// The one write of a turn.
     fn write(&mut self, slot: u32, frames: Frames<'_>) {
-        let max = self.config.max_backpressure;
+        let (max, policy) = (self.config.max_backpressure, self.config.backpressure_policy);
         let conn = &mut self.conns[slot as usize];
         conn.list = NO_LIST;
         let Some(stream) = conn.stream.as_mut() else { return };
@@ -475,7 +479,10 @@ impl Net {
             None => frames.write_to(stream).map(|written| {
                 conn.writable = written == frames.len();
                 if !conn.writable {
-                    let mut backlog = Box::<Backlog>::default();
+                    let mut backlog = Box::new(match policy {
+                        BackpressurePolicy::Disconnect => Backlog::default(),
+                        _ => Backlog::of_frames(),
+                    });
                     frames.rest_into(written, &mut backlog);
                     conn.backlog = Some(backlog);
                 }
@@ -492,6 +499,11 @@ impl Net {
         };
         if result.is_err() {
             return self.drop_conn(slot);
+        }
+        if conn.unwritten() > max
+            && let Some(backlog) = &mut conn.backlog
+        {
+            self.counters.dropped_total += backlog.shed(max, policy);
         }
         match conn.unwritten() {
             0 => conn.backlog = None,

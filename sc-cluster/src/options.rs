@@ -65,6 +65,11 @@ pub struct Options {
     /// A child that gives no sign of life for so long, in milliseconds, is killed and replaced; 0: never.
     #[serde(rename = "workerHangTimeout")]
     pub worker_hang_timeout_ms: u64,
+    /// How often workers tell what they count, and how large they are is looked at, in milliseconds.
+    #[serde(rename = "workerStatusInterval")]
+    pub worker_status_interval_ms: u64,
+    /// A worker of which more bytes than this are in memory is replaced; `None`: no limit.
+    pub kill_worker_memory_threshold: Option<u64>,
     /// What is logged: 0 nothing, 1 errors, 2 warnings too, 3 news, 4 everything.
     pub log_level: u8,
     /// How the log looks.
@@ -117,8 +122,10 @@ pub struct Options {
     pub allow_client_publish: bool,
     /// Bytes of the largest message a client may send.
     pub max_payload: usize,
-    /// Bytes that may wait for one client that does not read; beyond it the client is disconnected.
+    /// Bytes that may wait for one client that does not read.
     pub max_backpressure: usize,
+    /// What happens to a client for which more waits.
+    pub backpressure_policy: BackpressurePolicy,
     /// Bytes that may wait in a broker for one worker that does not read; beyond it publishes to that worker are refused.
     pub broker_link_limit: usize,
     /// Refuse packets that come before `#handshake`.
@@ -189,6 +196,20 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+/// What happens to a client that reads so slowly that more than `maxBackpressure` waits for it. In any case what waits is written once
+/// more before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum BackpressurePolicy {
+    /// It is disconnected, and may come back.
+    #[default]
+    Disconnect,
+    /// The oldest messages of channels are dropped. If what else waits is too much, it is disconnected.
+    DropOldest,
+    /// Of each channel the latest message is kept. If what is left is too much, it is disconnected.
+    KeepLatest,
+}
+
 /// How the log looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -221,6 +242,8 @@ impl Default for Options {
             process_term_timeout_ms: 10_000,
             drain_timeout_ms: 10_000,
             worker_hang_timeout_ms: 15_000,
+            worker_status_interval_ms: 10_000,
+            kill_worker_memory_threshold: None,
             log_level: 2,
             log_format: LogFormat::Text,
             worker_executable: None,
@@ -243,6 +266,7 @@ impl Default for Options {
             allow_client_publish: true,
             max_payload: 4 * 1024 * 1024,
             max_backpressure: 16 * 1024 * 1024,
+            backpressure_policy: BackpressurePolicy::Disconnect,
             broker_link_limit: 64 * 1024 * 1024,
             strict_handshake: true,
             middleware_emit_warnings: true,
@@ -337,7 +361,11 @@ impl Options {
                 return refuse(format!("The {name} value provided exceeded the maximum amount allowed"));
             }
         }
-        for (name, value) in [("pingInterval", self.ping_interval_ms), ("ackTimeout", self.ack_timeout_ms)] {
+        for (name, value) in [
+            ("pingInterval", self.ping_interval_ms),
+            ("ackTimeout", self.ack_timeout_ms),
+            ("workerStatusInterval", self.worker_status_interval_ms),
+        ] {
             if value == 0 {
                 return refuse(format!("The {name} option must be above 0"));
             }
@@ -422,7 +450,7 @@ impl Options {
         Ok(())
     }
 
-    fn durations(&self) -> [(&'static str, u64); 11] {
+    fn durations(&self) -> [(&'static str, u64); 12] {
         [
             ("ackTimeout", self.ack_timeout_ms),
             ("pingInterval", self.ping_interval_ms),
@@ -430,6 +458,7 @@ impl Options {
             ("handshakeTimeout", self.handshake_timeout_ms),
             ("processTermTimeout", self.process_term_timeout_ms),
             ("drainTimeout", self.drain_timeout_ms),
+            ("workerStatusInterval", self.worker_status_interval_ms),
             ("workerHangTimeout", self.worker_hang_timeout_ms),
             ("versionProbeTimeout", self.version_probe_timeout_ms),
             ("pubSubBatchDuration", self.pub_sub_batch_duration_ms.unwrap_or(0)),

@@ -14,6 +14,8 @@ use std::io::{self, IoSlice, Write};
 
 use bytes::{Buf, Bytes, BytesMut};
 
+mod shed;
+
 /// The list of a socket that has nothing queued in this turn.
 pub(crate) const NO_LIST: u32 = u32::MAX;
 
@@ -194,6 +196,10 @@ pub(crate) struct Backlog {
     /// Copies of small pieces, behind all of `queue`.
     run: BytesMut,
     len: usize,
+    /// Each piece is a frame, or the rest of the first one: nothing is gathered in `run`.
+    keeps_frames: bool,
+    /// Of the first piece something has been written.
+    is_begun: bool,
 }
 
 impl Backlog {
@@ -210,8 +216,13 @@ impl Backlog {
     /// Appends `frame` from its byte `from` on: a small piece as a copy, a large one as a share of the frame.
     pub(crate) fn push(&mut self, frame: &Bytes, from: usize) {
         let piece = &frame[from..];
+        if self.is_empty() {
+            self.is_begun = from > 0;
+        }
         self.len += piece.len();
-        if piece.len() < COPY_BELOW {
+        if self.keeps_frames && piece.len() < COPY_BELOW {
+            self.queue.push_back(Bytes::copy_from_slice(piece));
+        } else if piece.len() < COPY_BELOW {
             self.run.extend_from_slice(piece);
             if self.run.len() >= RUN_MAX {
                 self.close_run();
@@ -258,10 +269,12 @@ impl Backlog {
         self.len -= written;
         while let Some(front) = self.queue.front_mut() {
             if written < front.len() {
+                self.is_begun |= written > 0;
                 front.advance(written);
                 return;
             }
             written -= front.len();
+            self.is_begun = false;
             self.queue.pop_front();
         }
         self.run.advance(written);

@@ -132,10 +132,12 @@ pub(crate) fn run_worker<W: IntoWorker>(
         net: NetConfig {
             path: start.options.path(),
             max_backpressure: start.options.max_backpressure,
+            backpressure_policy: start.options.backpressure_policy,
             head_timeout: start.options.handshake_timeout(),
         },
         brokers: start.brokers,
         term_timeout: start.options.process_term_timeout(),
+        status_interval: Options::millis(start.options.worker_status_interval_ms),
         letters,
     };
     exit_code(WorkerLoop::new(config, control, brain, Arc::clone(pages)).and_then(|mut worker| worker.run()))

@@ -17,6 +17,7 @@ use crate::brain::Brain;
 use crate::broker_link::{BrokerLink, ReadEnd};
 use crate::child::{Ended, Master, Order, catch_loop};
 use crate::control::ControlLink;
+use crate::counts::{self, Rates};
 use crate::event_loop::{Clock, EVENTS_MAX, SCRATCH_LEN, Source, earlier, wait};
 use crate::letters::LetterBox;
 use crate::listeners::Listeners;
@@ -36,6 +37,8 @@ pub(crate) struct WorkerConfig {
     pub(crate) brokers: u32,
     /// How long sockets may take to close when the process is asked to end.
     pub(crate) term_timeout: Duration,
+    /// How often the worker tells what it counts.
+    pub(crate) status_interval: Duration,
     /// Where other threads leave things for the engine.
     pub(crate) letters: LetterBox,
 }
@@ -56,6 +59,7 @@ pub(crate) struct WorkerLoop {
     done: Vec<(TicketId, Outcome)>,
     /// Connections that came from the master.
     taken_total: u64,
+    rates: Rates,
     /// The process ends then, or when the last connection is gone.
     ending: Option<Instant>,
     /// It ends because the whole cluster does.
@@ -85,6 +89,7 @@ impl WorkerLoop {
             done: Vec::new(),
             scratch: vec![0; SCRATCH_LEN].into(),
             taken_total: 0,
+            rates: Rates::new(config.status_interval, at.now),
             ending: None,
             terminated: false,
             crashed: false,
@@ -123,8 +128,8 @@ impl WorkerLoop {
             return Some(self.at.now);
         }
         let engine = earlier(self.brain.poll_timeout(), self.net.poll_timeout());
-        let own = earlier(self.ending, self.listeners.due(self.at.now));
-        earlier(earlier(engine, own), Some(self.master.beat_at()))
+        let own = earlier(Some(self.rates.due()), self.listeners.due(self.at.now));
+        earlier(earlier(earlier(engine, own), self.ending), Some(self.master.beat_at()))
     }
 
     fn turn(&mut self, events: &Events) -> Option<Ended> {
@@ -219,7 +224,20 @@ impl WorkerLoop {
                 format!("{slow} connection(s) closed: they did not read, and more than maxBackpressure waited");
             self.report(Level::Warning, "BackpressureError", message);
         }
+        self.tell_status();
         self.master.beat(self.at.now, self.net.len());
+    }
+
+    fn tell_status(&mut self) {
+        let (net, engine) = (self.net.counters(), self.brain.counters());
+        let Some(interval) = self.rates.end(self.at.now, net, engine) else { return };
+        self.brain.set_rates(interval.http_per_minute, interval.ws_per_minute);
+        let status = counts::named(self.net.len(), net, engine, interval);
+        self.master.status(&serde_json::Value::Object(status).to_string());
+        if interval.dropped > 0 {
+            let message = format!("{} messages were dropped for clients that read too slowly", interval.dropped);
+            self.report(Level::Warning, "BackpressureError", message);
+        }
     }
 
     /// Everything that the input of this turn brought about.

@@ -64,6 +64,12 @@ impl Brain for Echo {
         true
     }
 
+    fn counters(&self) -> sc_server::Counters {
+        sc_server::Counters::default()
+    }
+
+    fn set_rates(&mut self, _: f64, _: f64) {}
+
     fn drain(&mut self, _: Time, _: Duration, code: CloseCode) {
         for &slot in &self.open {
             self.out.push_back(Output::Transmit(slot, Bytes::from(format!("bye {}", code.0))));
@@ -106,8 +112,19 @@ struct Rig {
 
 fn rig(pages: Pages, max_backpressure: usize, head_timeout: Duration) -> Rig {
     let (mine, theirs) = SeqPacket::pair().unwrap();
-    let net = NetConfig { path: Some("/ws/".to_owned()), max_backpressure, head_timeout };
-    let config = WorkerConfig { net, brokers: 0, term_timeout: Duration::from_secs(10), letters: LetterBox::default() };
+    let net = NetConfig {
+        path: Some("/ws/".to_owned()),
+        max_backpressure,
+        backpressure_policy: crate::BackpressurePolicy::Disconnect,
+        head_timeout,
+    };
+    let config = WorkerConfig {
+        net,
+        brokers: 0,
+        term_timeout: Duration::from_secs(10),
+        status_interval: Duration::from_secs(10),
+        letters: LetterBox::default(),
+    };
     let thread = std::thread::spawn(move || {
         let brain = Box::new(Echo::default());
         let mut worker = WorkerLoop::new(config, ControlLink::new(theirs), brain, Arc::new(pages)).unwrap();
@@ -358,8 +375,19 @@ fn what_a_broker_had_written_is_not_lost_with_its_link() {
     let (near, _far) = stream_pair().unwrap();
     control.send(&Control::Link { peer: 0 }, &[near.as_fd()]).unwrap();
     control.send(&Control::Terminate, &[]).unwrap();
-    let net = NetConfig { path: None, max_backpressure: 1 << 20, head_timeout: Duration::from_secs(10) };
-    let config = WorkerConfig { net, brokers: 1, term_timeout: Duration::from_secs(10), letters: LetterBox::default() };
+    let net = NetConfig {
+        path: None,
+        max_backpressure: 1 << 20,
+        backpressure_policy: crate::BackpressurePolicy::Disconnect,
+        head_timeout: Duration::from_secs(10),
+    };
+    let config = WorkerConfig {
+        net,
+        brokers: 1,
+        term_timeout: Duration::from_secs(10),
+        status_interval: Duration::from_secs(10),
+        letters: LetterBox::default(),
+    };
     let heard = Arc::default();
     let brain = Box::new(Echo { heard: Arc::clone(&heard), ..Echo::default() });
     let mut worker = WorkerLoop::new(config, ControlLink::new(theirs), brain, Arc::new(Pages::new())).unwrap();

@@ -73,6 +73,20 @@ fn a_change_in_the_middle_of_a_reload_does_not_stop_it() {
 }
 
 #[test]
+fn a_worker_that_has_grown_too_large_is_replaced_once_and_without_a_gap() {
+    let mut rig = Rig::running(r#"{"workers": 2, "workerHangTimeout": 0}"#);
+    let large = rig.worker(0);
+    rig.input(SupIn::TooLarge(large, 5 << 20));
+    rig.input(SupIn::TooLarge(large, 6 << 20));
+    assert_eq!(rig.processes.len(), 4);
+    assert!(!rig.process(large).drained, "it serves until the new one does");
+    rig.control(rig.worker(0), Control::Ready);
+    assert!(rig.process(large).drained);
+    rig.die(large);
+    assert_eq!((rig.processes.len(), rig.warnings().len()), (3, 1));
+}
+
+#[test]
 fn the_end_hastens_those_that_are_drained() {
     let mut rig = Rig::running(r#"{"workers": 2, "workerHangTimeout": 0}"#);
     let last = rig.worker(1);

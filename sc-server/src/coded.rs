@@ -117,3 +117,26 @@ fn payload_of(frame: &[u8]) -> &[u8] {
     };
     frame.get(header..).unwrap_or_default()
 }
+
+/// The channel of a whole `#publish` frame of this crate, as JSON text; `None` for every other frame. For drivers that may
+/// leave out messages when a client is slow.
+pub fn published_channel(frame: &[u8]) -> Option<&str> {
+    const HEAD: &[u8] = br##"{"event":"#publish","data":{"channel":"##;
+    let payload = payload_of(frame);
+    let len = match *frame {
+        [0x81, len @ 0..126, ..] => usize::from(len),
+        [0x81, 126, a, b, ..] => usize::from(u16::from_be_bytes([a, b])),
+        [0x81, 127, a, b, c, d, e, f, g, h, ..] => {
+            usize::try_from(u64::from_be_bytes([a, b, c, d, e, f, g, h])).ok()?
+        }
+        _ => return None,
+    };
+    let name = payload.strip_prefix(HEAD).filter(|_| payload.len() == len)?;
+    let mut escaped = true;
+    let end = name.iter().position(|&byte| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    })?;
+    std::str::from_utf8(&name[..=end]).ok()
+}

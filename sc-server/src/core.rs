@@ -105,6 +105,8 @@ pub(crate) struct Core<S, P> {
     pub(crate) lost_session: Option<P>,
     /// The worker is about to end, and sends its sockets away.
     pub(crate) drain: Option<Drain>,
+    /// HTTP requests and messages per minute, as the driver told last.
+    pub(crate) rates: (f64, f64),
     pub(crate) gathers: Gathers,
 }
 
@@ -145,6 +147,7 @@ impl<S, P> Core<S, P> {
             remote_waiting: Arc::default(),
             lost_session: None,
             drain: None,
+            rates: (0.0, 0.0),
             gathers: Gathers::default(),
             config,
         }

@@ -39,6 +39,17 @@ impl Supervisor {
         }
     }
 
+    /// A worker has grown too large: it is replaced as in a reload, so that nobody notices.
+    pub(super) fn replace_large(&mut self, now: Instant, key: ChildKey, bytes: u64) {
+        let place = self.slots.iter().position(|slot| slot.child == Some(key) && slot.next.is_none());
+        let is_ready = self.children.get(&key).is_some_and(|child| child.state == State::Ready);
+        let Some(place) = place.filter(|_| self.ending.is_none() && is_ready) else { return };
+        let (role, id, mib) = (self.slots[place].role, self.slots[place].id, bytes >> 20);
+        let text = format!("{role} {id} has {mib} MiB in memory, over killWorkerMemoryThreshold; it is replaced");
+        self.event(ClusterEvent::Warning(text));
+        self.spawn(now, place);
+    }
+
     /// One worker more.
     pub(super) fn add_worker(&mut self, now: Instant) {
         let count = self.workers();

@@ -154,6 +154,8 @@ pub enum SupIn<'a> {
     Terminate(u8),
     /// A signal asks to replace the workers.
     Reload,
+    /// A worker takes more memory than it may: so many bytes.
+    TooLarge(ChildKey, u64),
     /// One worker more is wanted (SIGTTIN).
     AddWorker,
     /// One worker less is wanted (SIGTTOU).
@@ -291,6 +293,7 @@ impl Supervisor {
             SupIn::Exited(child, exit) => self.gone(now, child, exit),
             SupIn::Terminate(signal) => self.terminate(now, signal),
             SupIn::Reload => self.reload(now),
+            SupIn::TooLarge(child, bytes) => self.replace_large(now, child, bytes),
             SupIn::AddWorker => self.add_worker(now),
             SupIn::RemoveWorker => self.remove_worker(now),
         }

@@ -66,6 +66,11 @@ fn worker() -> Worker<()> {
             thread.spawn(|| panic!("on a thread")).expect("a thread").join().expect_err("it panics");
             Ok(Reply::Empty)
         })
+        .on("grow", |(), _, request| {
+            let bytes: usize = request.data()?;
+            std::mem::forget(vec![1_u8; bytes]);
+            Ok(Reply::Empty)
+        })
         .on("panic", |(), _, _| panic!("on purpose"))
         .on("flood", |(), cx, request| {
             let (channel, count, bytes): (String, u32, usize) = request.data()?;

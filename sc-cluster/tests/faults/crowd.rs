@@ -103,6 +103,12 @@ impl Crowd {
         self.clients[0].answers.remove(&cid).expect("just seen")
     }
 
+    /// A client that did not read begins to, again.
+    pub(crate) fn listen_again(&mut self, client: usize) {
+        self.clients[client].is_deaf = false;
+        self.clients[client].event(&self.published, Instant::now());
+    }
+
     /// So many more publishes are acknowledged.
     pub(crate) fn publish_more(&mut self, count: usize) {
         let goal = self.tally().acked + count;

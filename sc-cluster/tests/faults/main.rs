@@ -47,6 +47,8 @@ fn main() -> ExitCode {
         trial("what_goes_wrong_is_in_one_log_with_its_place", talk::panics),
         trial("the_log_can_be_json", talk::json),
         trial("a_client_that_never_reads_costs_its_limit", slow::never_reads),
+        trial("a_client_that_falls_behind_comes_back", slow::falls_behind),
+        trial("a_worker_that_grows_too_large_is_replaced", slow::grows),
         trial("many_crashes_leave_nothing_behind", wear::crashes),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()

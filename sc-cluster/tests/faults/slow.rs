@@ -4,11 +4,56 @@ use crate::{
     client::State,
     crowd::Crowd,
     kills::{end, say},
-    server::{Server, resident},
+    server::{Server, is_alive, resident},
 };
 
 const LIMIT: usize = 4 << 20;
 const MESSAGE: usize = 50_000;
+/// A client that falls behind and comes back: it is still connected, has not got everything, and gets what comes now.
+pub(crate) fn falls_behind() {
+    for policy in ["dropOldest", "keepLatest"] {
+        let server = Server::start(&format!(
+            r#"{{"workers": 1, "maxBackpressure": 1000000, "maxPayload": 1000000, "backpressurePolicy": "{policy}",
+                "workerStatusInterval": 500}}"#
+        ));
+        let mut crowd = Crowd::new(server.port, 2, 1);
+        crowd.is_publishing = false;
+        crowd.until("all clients", |crowd| crowd.clients.iter().all(|client| client.state == State::Ready));
+        crowd.clients[1].is_deaf = true;
+        let mut sent = 0;
+        while server.logged("were dropped for clients that read too slowly").is_empty() {
+            sent += 40;
+            crowd.clients[0].emit("flood", &format!(r#"["crowd 0", 40, {MESSAGE}]"#));
+            crowd.until("the flood", |crowd| crowd.clients[0].texts >= sent);
+        }
+        crowd.listen_again(1);
+        crowd.is_publishing = true;
+        crowd.publish_more(1);
+        crowd.until("the last message", |crowd| crowd.clients[1].epochs[0].received.starts_with(&[0]));
+        assert!(crowd.clients[1].texts < sent, "some were dropped");
+        assert_eq!(crowd.ends(), 0, "nobody is disconnected");
+        let tally = crowd.tally();
+        end(server, crowd, &tally);
+    }
+}
+
+/// A worker that grows beyond its threshold is replaced, and its clients come back.
+pub(crate) fn grows() {
+    let server = Server::start(
+        r#"{"workers": 1, "killWorkerMemoryThreshold": 60000000, "workerStatusInterval": 200, "drainTimeout": 300}"#,
+    );
+    let mut crowd = Crowd::new(server.port, 20, 2);
+    crowd.until_all_serve("all clients");
+    let before = server.child("worker 0");
+    crowd.ask("grow", "80000000");
+    crowd.until("the end of the large worker", |_| !is_alive(before));
+    crowd.until_all_serve("all clients again");
+    assert_eq!(server.logged("over killWorkerMemoryThreshold").len(), 1);
+    let tally = crowd.finish();
+    assert!(tally.ends.keys().eq(["Close(4001)"]), "{tally:?}");
+    end(server, crowd, &tally);
+}
+
 /// Besides the client's queue: what one turn holds, the others' queues, and what the allocator keeps.
 const SLACK: usize = 24 << 20;
 
