@@ -214,6 +214,14 @@ impl Broker {
         LinkId(u32::try_from(self.links.insert(Link::default())).expect("invariant: fewer links than descriptors"))
     }
 
+    /// A link that is not a worker's is there. Nobody waits for what it is subscribed to when this broker takes the place of
+    /// another; else it is a link like any.
+    pub fn attach_guest(&mut self, now: Instant) -> LinkId {
+        let link = self.attach(now);
+        self.links[link.0 as usize].synced = true;
+        link
+    }
+
     /// Takes bytes that came on a link, in any pieces. Afterwards drain [`poll_transmit`](Self::poll_transmit) and
     /// [`poll_event`](Self::poll_event); reading from several links before that makes for larger writes.
     ///

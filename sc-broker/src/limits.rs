@@ -95,7 +95,7 @@ impl Default for ExchangeLimits {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreLimits {
-    /// Bytes of names and values, with what it takes to keep them. Default 256 MiB.
+    /// Bytes of names and values, with what it takes to keep them (`brokerDataLimit`). Default 256 MiB.
     pub store_bytes_max: usize,
     /// Bytes of one answer. What would answer more is refused, and not done. Default 16 MiB.
     pub store_answer_max: usize,

@@ -478,7 +478,7 @@ fn checked(value: &str) -> Result<&str, ScError> {
 }
 
 fn no_room(max: usize) -> ScError {
-    over_limit("The broker's shared data is too large", "store_bytes_max", max)
+    over_limit("The broker's shared data is too large", "brokerDataLimit", max)
 }
 
 fn too_large(max: usize) -> ScError {

@@ -282,3 +282,16 @@ fn a_successor_waits_for_nobody_who_is_gone_and_holds_no_more_than_its_limit() {
     let refused = refused.iter().map(|(_, text)| text.matches("nack").count()).sum::<usize>();
     assert_eq!(acks, [(a, 99 - refused)], "the publish of one that is gone is gone");
 }
+
+#[test]
+fn a_successor_does_not_wait_for_guests() {
+    let mut broker = Broker::successor(BrokerLimits::default(), 7);
+    let (guest, a) = (broker.attach_guest(now()), broker.attach(now()));
+    tell(&mut broker, guest, &[hello(9), subscribe(1, "a"), publish(2, "a")]);
+    broker.all_attached();
+    tell(&mut broker, a, &[hello(0), subscribe(1, "a"), LinkMsg::Synced]);
+    broker.release_held(|_, _| ());
+    let seen = writes(&mut broker);
+    assert!(seen.contains(&(a, "ack 1, a=1".to_owned())), "the guest's publish was held for the worker: {seen:?}");
+    assert!(seen.contains(&(guest, "own 2".to_owned())), "{seen:?}");
+}

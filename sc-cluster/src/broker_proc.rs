@@ -205,7 +205,10 @@ impl BrokerLoop {
     fn read_control(&mut self) {
         for order in self.master.read() {
             match order {
-                Order::Link(worker, fd) => self.link(format!("worker {worker}"), fd),
+                Order::Link(worker, fd) => {
+                    let number = self.broker.attach(self.at.now);
+                    self.link(number, format!("worker {worker}"), fd);
+                }
                 Order::Linked => self.broker.all_attached(),
                 // It has no clients: those of workers are drained long before it ends.
                 Order::Terminate | Order::Drain(_) => self.terminate = true,
@@ -224,7 +227,10 @@ impl BrokerLoop {
     fn read_peer(&mut self, slot: u32) {
         let arrival = self.socket.as_mut().and_then(|socket| socket.read(slot, self.poll.registry()));
         match arrival {
-            Some(Arrival::Link(fd)) => self.link("a peer on the named socket".to_owned(), fd),
+            Some(Arrival::Link(fd)) => {
+                let number = self.broker.attach_guest(self.at.now);
+                self.link(number, "a peer on the named socket".to_owned(), fd);
+            }
             Some(Arrival::Refused(why)) => {
                 self.report(Level::Warning, format!("a peer on the named socket {why}: it is turned away"));
             }
@@ -240,8 +246,7 @@ impl BrokerLoop {
         }
     }
 
-    fn link(&mut self, name: String, fd: OwnedFd) {
-        let LinkId(number) = self.broker.attach(self.at.now);
+    fn link(&mut self, LinkId(number): LinkId, name: String, fd: OwnedFd) {
         match BrokerLink::new(fd, Source::Link(number), self.poll.registry()) {
             Ok(link) => {
                 if self.links.len() <= number as usize {

@@ -128,6 +128,8 @@ pub struct Options {
     pub backpressure_policy: BackpressurePolicy,
     /// Bytes that may wait in a broker for one worker that does not read; beyond it publishes to that worker are refused.
     pub broker_link_limit: usize,
+    /// Bytes of the shared data that each broker keeps, at most; what would be more is refused.
+    pub broker_data_limit: usize,
     /// Refuse packets that come before `#handshake`.
     pub strict_handshake: bool,
     /// Log what middleware blocks, as warnings.
@@ -268,6 +270,7 @@ impl Default for Options {
             max_backpressure: 16 * 1024 * 1024,
             backpressure_policy: BackpressurePolicy::Disconnect,
             broker_link_limit: 64 * 1024 * 1024,
+            broker_data_limit: 256 * 1024 * 1024,
             strict_handshake: true,
             middleware_emit_warnings: true,
             auth_key: None,

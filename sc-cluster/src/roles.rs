@@ -8,7 +8,7 @@ use std::{
 };
 
 use sc_auth::{Algorithm, JwtConfig, JwtEngine, Key};
-use sc_broker::BrokerLimits;
+use sc_broker::{BrokerLimits, StoreLimits};
 use sc_protocol::{Entropy, heartbeat::Policy};
 use sc_server::{Config, Engine, Origins, Worker};
 
@@ -173,7 +173,11 @@ pub(crate) fn run_broker(control: ControlLink, init: Init, make: Option<&BrokerM
     };
     let config = BrokerConfig {
         id: start.id,
-        limits: BrokerLimits { link_bytes_max: start.options.broker_link_limit, ..BrokerLimits::default() },
+        limits: BrokerLimits {
+            link_bytes_max: start.options.broker_link_limit,
+            store: StoreLimits { store_bytes_max: start.options.broker_data_limit, ..StoreLimits::default() },
+            ..BrokerLimits::default()
+        },
         hang_timeout: start.options.worker_hang_timeout(),
         respawn: start.respawn,
         seed: SystemEntropy::new().next_u64(),
