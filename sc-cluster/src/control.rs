@@ -157,7 +157,8 @@ impl ControlLink {
             let message = match self.socket.recv(&mut self.input, &mut fds) {
                 Ok(message) => message,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Received::Drained),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(Received::Closed),
+                // The peer ended before it had read everything. That is said once, and ahead of what it had sent.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => continue,
                 Err(error) => return Err(error),
             };
             if message.len == 0 {
@@ -223,6 +224,22 @@ mod tests {
     fn pair() -> (ControlLink, ControlLink) {
         let (a, b) = SeqPacket::pair().unwrap();
         (ControlLink::new(a), ControlLink::new(b))
+    }
+
+    #[test]
+    fn the_last_words_of_a_peer_that_had_not_read_everything_are_heard() {
+        let (mut master, mut child) = pair();
+        assert!(master.try_send(&Control::Linked, &[]).unwrap());
+        assert!(child.try_send(&Control::Report("it cannot begin"), &[]).unwrap());
+        drop(child);
+        let mut heard = Vec::new();
+        let received = master.recv(|message, _| {
+            if let Control::Report(text) = message {
+                heard.push(text.to_owned());
+            }
+        });
+        assert!(matches!(received, Ok(Received::Closed)));
+        assert_eq!(heard, ["it cannot begin"]);
     }
 
     #[test]
