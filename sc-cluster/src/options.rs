@@ -6,6 +6,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -115,6 +116,7 @@ pub struct Options {
     #[serde(rename = "handshakeTimeout")]
     pub handshake_timeout_ms: u64,
     /// Which web pages may connect: `host:port`, each part may be `*`, several in one string.
+    #[serde(deserialize_with = "origin_list")]
     pub origins: String,
     /// Channels one socket may subscribe to; `None`: any number.
     pub socket_channel_limit: Option<u32>,
@@ -498,6 +500,17 @@ const ENV_NUMBERS: &[(&str, &str)] = &[
     ("SOCKETCLUSTER_SOCKET_CHANNEL_LIMIT", "socketChannelLimit"),
 ];
 
+/// One string, or a list of them, as SocketCluster takes it.
+fn origin_list<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    match Value::deserialize(from)? {
+        Value::String(list) => Ok(list),
+        Value::Array(list) if list.iter().all(Value::is_string) => {
+            Ok(list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "))
+        }
+        _ => Err(D::Error::custom("The origins option must be a string or a list of strings")),
+    }
+}
+
 fn workers_count<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
     count(from, "The workers option must be a number")
 }
@@ -541,5 +554,21 @@ impl<'de> Deserialize<'de> for ProtocolVersion {
             _ if value.is_null() => Ok(Self::Auto),
             _ => Err(serde::de::Error::custom("The protocolVersion option must be \"auto\", 1 or 2")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Options;
+
+    #[test]
+    fn origins_may_be_a_list() {
+        let mut options = Options::default();
+        options.merge_json(r#"{"origins":["good.example:443","*:8000"]}"#).unwrap();
+        assert_eq!(options.origins, "good.example:443 *:8000");
+        options.merge_json(r#"{"origins":"any.example:*"}"#).unwrap();
+        assert_eq!(options.origins, "any.example:*");
+        let error = options.merge_json(r#"{"origins":[5]}"#).unwrap_err();
+        assert!(error.to_string().contains("The origins option must be"));
     }
 }
