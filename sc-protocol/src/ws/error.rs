@@ -45,6 +45,9 @@ pub enum ProtocolError {
     /// Text, or the reason of a close frame, that is not UTF-8 (section 8.1).
     #[error("text is not valid UTF-8")]
     InvalidUtf8,
+    /// A compressed message that is no compressed data (RFC 7692 section 7.2.2).
+    #[error("a message cannot be decompressed")]
+    Deflate,
     /// The message is longer than the limit its reader was given, counted over all its fragments.
     #[error("a message is longer than {limit} bytes")]
     TooBig {
@@ -54,10 +57,10 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
-    /// The code to close the connection with: 1007 for text that is none, 1009 for too much of it, else 1002.
+    /// The code to close the connection with: 1007 for text or compressed data that is none, 1009 for too much of it, else 1002.
     pub const fn close_code(&self) -> CloseCode {
         match self {
-            Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
+            Self::InvalidUtf8 | Self::Deflate => CloseCode::INVALID_PAYLOAD,
             Self::TooBig { .. } => CloseCode::TOO_BIG,
             _ => CloseCode::PROTOCOL_ERROR,
         }

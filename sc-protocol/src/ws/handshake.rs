@@ -207,7 +207,7 @@ pub enum HandshakeError {
     /// The server chose a sub-protocol that was not offered.
     #[error("the answer names a sub-protocol that was not offered")]
     Protocol,
-    /// The server chose an extension, and none was offered.
+    /// The server chose an extension that was not offered, or answered an offer in a way that it does not allow.
     #[error("the answer names an extension that was not offered")]
     Extension,
 }
@@ -230,6 +230,8 @@ pub struct ClientHandshake {
     key: [u8; KEY_LEN],
     /// The comma-separated list of sub-protocols on offer.
     protocols: Option<Box<str>>,
+    /// The extensions on offer.
+    extensions: Option<&'static str>,
 }
 
 impl ClientHandshake {
@@ -240,7 +242,7 @@ impl ClientHandshake {
         let mut key = [0; KEY_LEN];
         let written = STANDARD.encode_slice(nonce, &mut key);
         debug_assert_eq!(written, Ok(KEY_LEN), "16 bytes are 24 characters");
-        Self { key, protocols: None }
+        Self { key, protocols: None, extensions: None }
     }
 
     /// Offers sub-protocols, a comma-separated list with the preferred one first. None are offered by default.
@@ -291,11 +293,40 @@ impl ClientHandshake {
         if let Some(protocols) = &self.protocols {
             put_header(out, "Sec-WebSocket-Protocol", protocols);
         }
+        if let Some(extensions) = self.extensions {
+            put_header(out, "Sec-WebSocket-Extensions", extensions);
+        }
         for (name, value) in headers {
             put_header(out, name, value);
         }
         out.extend_from_slice(b"\r\n");
         Ok(())
+    }
+
+    /// Offers permessage-deflate ([`deflate::OFFER`](super::deflate::OFFER)). The answer is then to be checked with
+    /// [`check_deflate`](Self::check_deflate).
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub const fn offer_deflate(mut self) -> Self {
+        self.extensions = Some(super::deflate::OFFER);
+        self
+    }
+
+    /// [`check`](Self::check) after [`offer_deflate`](Self::offer_deflate): what the server agreed to, if it did.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(feature = "deflate")]
+    pub fn check_deflate(&self, head: &ResponseHead<'_, '_>) -> Result<Option<super::deflate::Params>, HandshakeError> {
+        self.check_but_extensions(head)?;
+        let mut answers = head.values("sec-websocket-extensions");
+        match (answers.next(), answers.next()) {
+            (None, _) if !has_extensions(head) => Ok(None),
+            (Some(answer), None) if self.extensions.is_some() => {
+                super::deflate::Params::agreed(answer).map(Some).ok_or(HandshakeError::Extension)
+            }
+            _ => Err(HandshakeError::Extension),
+        }
     }
 
     /// Holds the answer to RFC 6455 section 4.1. The sub-protocol that the server chose is in the head's
@@ -304,6 +335,11 @@ impl ClientHandshake {
     /// # Errors
     /// The first rule it breaks. The connection is to be dropped, without a close frame.
     pub fn check(&self, head: &ResponseHead<'_, '_>) -> Result<(), HandshakeError> {
+        self.check_but_extensions(head)?;
+        if has_extensions(head) { Err(HandshakeError::Extension) } else { Ok(()) }
+    }
+
+    fn check_but_extensions(&self, head: &ResponseHead<'_, '_>) -> Result<(), HandshakeError> {
         if head.status != 101 {
             return Err(HandshakeError::Status(head.status));
         }
@@ -314,9 +350,6 @@ impl ClientHandshake {
         let expected = accept_key(self.key());
         if accepts.next().map(str::as_bytes) != Some(&expected) || accepts.next().is_some() {
             return Err(HandshakeError::Accept);
-        }
-        if head.headers().any(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-extensions")) {
-            return Err(HandshakeError::Extension);
         }
         let offered = self.protocols.as_deref().unwrap_or_default();
         if head.values("sec-websocket-protocol").any(|chosen| !elements(offered).any(|offer| offer == chosen)) {
@@ -329,6 +362,10 @@ impl ClientHandshake {
         // Base64 is ASCII.
         str::from_utf8(&self.key).unwrap_or_default()
     }
+}
+
+fn has_extensions(head: &ResponseHead<'_, '_>) -> bool {
+    head.headers().any(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-extensions"))
 }
 
 /// 16 bytes in base64. The four bits that no byte needs are not looked at, as in other servers.

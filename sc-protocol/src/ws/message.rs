@@ -8,6 +8,9 @@ use super::mask::apply_mask;
 use super::utf8::Utf8Validator;
 use super::{CloseCode, OpCode, ProtocolError, Role};
 
+/// The reserved bit that says that a message is compressed (RFC 7692 section 6).
+const RSV1: u8 = 0b100;
+
 /// What a peer sent, lent for the duration of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
@@ -51,6 +54,8 @@ pub enum Event<'a> {
 #[derive(Debug)]
 pub struct Reader {
     role: Role,
+    /// permessage-deflate was agreed on: the first frame of a message may have the bit that says it is compressed.
+    compressed: bool,
     /// A close came, or an error was found: what follows is no WebSocket data (section 5.5.1).
     ended: bool,
     partial: Option<Box<Partial>>,
@@ -66,6 +71,8 @@ struct Partial {
     frame: Option<(Header, usize)>,
     /// What the data message under way is: `Text` or `Binary`.
     message: Option<OpCode>,
+    /// Whether it is compressed.
+    compressed: bool,
     /// The unmasked payload of that message so far, and behind it that of a control frame which is arriving.
     payload: Vec<u8>,
     /// Holds text to UTF-8 while it arrives, so that bad text is refused before its end comes.
@@ -75,7 +82,7 @@ struct Partial {
 impl Reader {
     /// A reader for a connection on which this end has the given role.
     pub const fn new(role: Role) -> Self {
-        Self { role, ended: false, partial: None }
+        Self { role, compressed: false, ended: false, partial: None }
     }
 
     /// Takes what came from the peer and reports every event that is whole, in order. Payloads in `data` are unmasked
@@ -98,6 +105,27 @@ impl Reader {
         max_payload: usize,
         data: &mut [u8],
         mut sink: impl FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<usize, ProtocolError> {
+        debug_assert!(!self.compressed, "what is compressed needs handle_compressed");
+        self.handle_compressed(max_payload, data, |event, _| sink(event))
+    }
+
+    /// Messages may be compressed from now on (RFC 7692 section 6): they are read with
+    /// [`handle_compressed`](Self::handle_compressed).
+    pub const fn allow_compressed(&mut self) {
+        self.compressed = true;
+    }
+
+    /// [`handle_bytes`](Self::handle_bytes) for a connection that agreed on permessage-deflate. A compressed message comes as
+    /// [`Event::Binary`], with the opcode that it will have; `max_payload` is the limit of what arrives.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn handle_compressed(
+        &mut self,
+        max_payload: usize,
+        data: &mut [u8],
+        mut sink: impl FnMut(Event<'_>, Option<OpCode>) -> ControlFlow<()>,
     ) -> Result<usize, ProtocolError> {
         let mut used = 0;
         while used < data.len() {
@@ -138,7 +166,7 @@ impl Reader {
         &mut self,
         max_payload: usize,
         data: &mut [u8],
-        sink: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
+        sink: &mut impl FnMut(Event<'_>, Option<OpCode>) -> ControlFlow<()>,
     ) -> Result<(usize, ControlFlow<()>), ProtocolError> {
         if let Some(partial) = &self.partial
             && let Some((header, received)) = partial.frame
@@ -182,7 +210,8 @@ impl Reader {
     /// The rules that need more than the header itself.
     #[inline]
     fn check_header(&self, header: &Header, max_payload: usize) -> Result<(), ProtocolError> {
-        if header.rsv != 0 {
+        let first = matches!(header.opcode, OpCode::Text | OpCode::Binary);
+        if header.rsv != 0 && !(header.rsv == RSV1 && self.compressed && first) {
             return Err(ProtocolError::ReservedBits);
         }
         match self.role {
@@ -212,10 +241,13 @@ impl Reader {
         &mut self,
         header: &Header,
         payload: &[u8],
-        sink: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
+        sink: &mut impl FnMut(Event<'_>, Option<OpCode>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, ProtocolError> {
         if header.opcode.is_control() || (header.fin && header.opcode != OpCode::Continuation) {
-            let flow = sink(event(header.opcode, payload)?);
+            let flow = match header.rsv {
+                0 => sink(event(header.opcode, payload)?, None),
+                _ => sink(Event::Binary(payload), Some(header.opcode)),
+            };
             if header.opcode == OpCode::Close {
                 self.end();
             }
@@ -234,7 +266,7 @@ impl Reader {
         header: Header,
         received: usize,
         data: &mut [u8],
-        sink: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
+        sink: &mut impl FnMut(Event<'_>, Option<OpCode>) -> ControlFlow<()>,
     ) -> Result<(usize, ControlFlow<()>), ProtocolError> {
         let missing = usize::try_from(header.payload_len).unwrap_or(usize::MAX) - received;
         let used = missing.min(data.len());
@@ -254,7 +286,7 @@ impl Reader {
         partial.frame = None;
         let flow = if header.opcode.is_control() {
             let start = partial.payload.len() - (received + used);
-            let flow = sink(event(header.opcode, &partial.payload[start..])?);
+            let flow = sink(event(header.opcode, &partial.payload[start..])?, None);
             partial.payload.truncate(start);
             if header.opcode == OpCode::Close {
                 self.end();
@@ -272,11 +304,15 @@ impl Reader {
     /// Reports the message under way, which is whole now.
     fn finish_message(
         &mut self,
-        sink: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
+        sink: &mut impl FnMut(Event<'_>, Option<OpCode>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, ProtocolError> {
         let Some(partial) = self.partial.take() else { return Ok(ControlFlow::Continue(())) };
         debug_assert!(partial.message.is_some(), "a message that ends has begun");
-        Ok(sink(event(partial.message.unwrap_or(OpCode::Binary), &partial.payload)?))
+        let opcode = partial.message.unwrap_or(OpCode::Binary);
+        if partial.compressed {
+            return Ok(sink(Event::Binary(&partial.payload), Some(opcode)));
+        }
+        Ok(sink(event(opcode, &partial.payload)?, None))
     }
 
     /// Frees the box if nothing in it is unfinished.
@@ -312,6 +348,7 @@ impl Partial {
     fn begin(&mut self, header: &Header) {
         if matches!(header.opcode, OpCode::Text | OpCode::Binary) {
             self.message = Some(header.opcode);
+            self.compressed = header.rsv != 0;
         }
     }
 
@@ -319,7 +356,7 @@ impl Partial {
     fn push(&mut self, header: &Header, piece: &[u8], missing: usize) -> Result<(), ProtocolError> {
         let data = !header.opcode.is_control();
         let last = data && header.fin;
-        if data && self.message == Some(OpCode::Text) && !(last && piece.len() == missing) {
+        if data && self.message == Some(OpCode::Text) && !self.compressed && !(last && piece.len() == missing) {
             // The whole text is validated at its end, so its last piece needs no look here.
             self.utf8.feed(piece)?;
         }

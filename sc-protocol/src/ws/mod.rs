@@ -7,10 +7,12 @@
 //! ```
 //!
 //! Nothing here answers by itself: a [`Reader`] reports pings and closes, and the layer above writes the pong or the
-//! close, because only that layer knows what else waits to be sent. permessage-deflate (RFC 7692) is not negotiated;
-//! [`frame::Header`] keeps the reserved bits it would need and [`Reader`] refuses them.
+//! close, because only that layer knows what else waits to be sent. permessage-deflate (RFC 7692) is the module `deflate`, behind
+//! the feature of that name; without an agreement on it [`Reader`] refuses the bit that it uses.
 
 pub mod close;
+#[cfg(feature = "deflate")]
+pub mod deflate;
 pub mod error;
 pub mod frame;
 pub mod handshake;
