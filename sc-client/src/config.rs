@@ -44,6 +44,8 @@ pub struct Config {
     pub batch_on_handshake: Option<Duration>,
     /// How long packets are collected while batching is on. Default 50 ms.
     pub batch_interval: Duration,
+    /// Offer permessage-deflate (RFC 7692). Default false. Without the crate's feature `deflate` nothing is offered.
+    pub deflate: bool,
 }
 
 impl Default for Config {
@@ -65,6 +67,7 @@ impl Default for Config {
             pub_sub_batch_duration: Duration::ZERO,
             batch_on_handshake: None,
             batch_interval: Duration::from_millis(50),
+            deflate: false,
         }
     }
 }

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use sc_protocol::ScError;
-use sc_protocol::http::{HeadError, HeadReader};
+use sc_protocol::http::{HeadError, HeadReader, ResponseHead};
 use sc_protocol::json;
 use sc_protocol::limits::INTERVAL_MS_MAX;
 use sc_protocol::packet::{Response, Version, write};
-use sc_protocol::ws::handshake::ClientHandshake;
+use sc_protocol::ws::handshake::{ClientHandshake, HandshakeError};
 use sc_protocol::ws::{CloseCode, Reader, Role, frame};
 
 use super::outbound::{Kind, Sent};
@@ -95,6 +95,8 @@ impl ClientCore {
             return;
         }
         let handshake = ClientHandshake::new(&mut *self.entropy);
+        #[cfg(feature = "deflate")]
+        let handshake = if self.config.deflate { handshake.offer_deflate() } else { handshake };
         let headers: Vec<(&str, &str)> =
             self.config.headers.0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let mut out = BytesMut::new();
@@ -139,11 +141,12 @@ impl ClientCore {
         let Upgrade { handshake, head } = &mut **self.upgrade.as_mut()?;
         let checked = head.response(data, |head| {
             let refusal = (head.status != 101).then(|| (head.status, format!("{} {}", head.status, head.reason)));
-            (handshake.check(head), refusal)
+            (agreement(handshake, head), refusal)
         });
         let (refused, used) = match checked {
             Ok(None) => return None,
-            Ok(Some(((Ok(()), _), used))) => {
+            Ok(Some(((Ok(agreed), _), used))) => {
+                self.agree(agreed);
                 self.upgrade = None;
                 self.send_handshake(now);
                 return Some(used);
@@ -165,6 +168,18 @@ impl ClientCore {
         self.finish(now, End { status, ..End::new(CloseCode::ABNORMAL, &reason) });
         None
     }
+
+    #[cfg(feature = "deflate")]
+    fn agree(&mut self, agreed: Agreed) {
+        if let Some(params) = agreed {
+            self.reader.allow_compressed();
+            self.deflate = Some(Box::new(params.start(Role::Client)));
+        }
+    }
+
+    #[cfg(not(feature = "deflate"))]
+    #[expect(clippy::unused_self, reason = "with the feature there is something to agree on")]
+    const fn agree(&self, (): Agreed) {}
 
     fn send_handshake(&mut self, now: Instant) {
         let token = self.token.clone();
@@ -242,6 +257,10 @@ impl ClientCore {
             self.push(Output::Close);
         }
         self.phase = Phase::Closed;
+        #[cfg(feature = "deflate")]
+        {
+            self.deflate = None;
+        }
         self.upgrade = None;
         self.batch = None;
         self.congested = false;
@@ -278,8 +297,11 @@ impl ClientCore {
     fn read_frames(&mut self, now: Instant, data: &mut [u8]) {
         let connection = self.connection;
         let mut reader = std::mem::replace(&mut self.reader, Reader::new(Role::Client));
-        let result = reader.handle_bytes(self.config.max_payload, data, |event| {
-            self.handle_message(now, event);
+        let result = reader.handle_compressed(self.config.max_payload, data, |event, compressed| {
+            match compressed {
+                None => self.handle_message(now, event),
+                Some(opcode) => self.handle_compressed(now, opcode, event),
+            }
             let live = self.connection == connection && matches!(self.phase, Phase::Handshaking(_) | Phase::Open(_));
             if live { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
@@ -290,6 +312,21 @@ impl ClientCore {
             }
         }
     }
+}
+
+#[cfg(feature = "deflate")]
+type Agreed = Option<sc_protocol::ws::deflate::Params>;
+#[cfg(not(feature = "deflate"))]
+type Agreed = ();
+
+#[cfg(feature = "deflate")]
+fn agreement(handshake: &ClientHandshake, head: &ResponseHead<'_, '_>) -> Result<Agreed, HandshakeError> {
+    handshake.check_deflate(head)
+}
+
+#[cfg(not(feature = "deflate"))]
+fn agreement(handshake: &ClientHandshake, head: &ResponseHead<'_, '_>) -> Result<Agreed, HandshakeError> {
+    handshake.check(head)
 }
 
 fn head_error(error: HeadError) -> String {

@@ -31,6 +31,30 @@ impl ClientCore {
         }
     }
 
+    /// A compressed message; without the feature there is none.
+    #[cfg(not(feature = "deflate"))]
+    #[expect(clippy::unused_self, reason = "as with the feature")]
+    pub(super) fn handle_compressed(&self, _: Instant, _: OpCode, _: ws::Event<'_>) {
+        debug_assert!(false, "nothing was agreed on");
+    }
+
+    /// A compressed message.
+    #[cfg(feature = "deflate")]
+    pub(super) fn handle_compressed(&mut self, now: Instant, opcode: OpCode, event: ws::Event<'_>) {
+        let (ws::Event::Binary(payload), Some(deflate)) = (event, self.deflate.as_mut()) else { return };
+        let inflated = deflate.inflate(payload, self.config.max_payload).and_then(|message| match opcode {
+            OpCode::Binary => Ok(Raw::Binary(message.into())),
+            _ => String::from_utf8(message)
+                .map(|text| Raw::Text(text.into()))
+                .map_err(|_| ws::ProtocolError::InvalidUtf8),
+        });
+        match inflated {
+            Ok(Raw::Text(text)) => self.handle_text(now, &text),
+            Ok(binary) => self.push(Output::Raw(binary)),
+            Err(error) => self.end(now, error.close_code(), &error.to_string()),
+        }
+    }
+
     fn handle_text(&mut self, now: Instant, text: &str) {
         if let Some(control) = packet::parse_control(text)
             && self.handle_control(now, &control)

@@ -60,6 +60,8 @@ pub struct ClientCore {
     connection: u32,
     upgrade: Option<Box<Upgrade>>,
     reader: Reader,
+    #[cfg(feature = "deflate")]
+    deflate: Option<Box<sc_protocol::ws::deflate::Deflate>>,
     pings: Pings,
     /// Tries since the connection was last open.
     attempts: u32,
@@ -129,6 +131,8 @@ impl ClientCore {
             connection: 0,
             upgrade: None,
             reader: Reader::new(Role::Client),
+            #[cfg(feature = "deflate")]
+            deflate: None,
             attempts: 0,
             congested: false,
             id: Box::default(),

@@ -336,6 +336,14 @@ impl ClientCore {
     /// Writes a message.
     pub(super) fn frame(&mut self, opcode: OpCode, fill: impl FnOnce(&mut BytesMut)) {
         let mask = Some(self.entropy.next_u32().to_ne_bytes());
+        #[cfg(feature = "deflate")]
+        if let Some(deflate) = self.deflate.take() {
+            let mut payload = BytesMut::new();
+            fill(&mut payload);
+            deflate.write(self.wire(), opcode, &payload, mask);
+            self.deflate = Some(deflate);
+            return;
+        }
         frame::append(self.wire(), opcode, mask, fill);
     }
 

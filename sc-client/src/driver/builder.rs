@@ -170,6 +170,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Offers permessage-deflate (RFC 7692), if the crate has its feature `deflate`. Default: no.
+    pub const fn deflate(mut self, on: bool) -> Self {
+        self.config.deflate = on;
+        self
+    }
+
     /// Bytes that may wait for the network; beyond them packets wait in the buffer. Default 1 MiB.
     pub const fn max_backpressure(mut self, bytes: usize) -> Self {
         self.max_backpressure = bytes;

@@ -191,6 +191,11 @@ impl Client {
         Subscription::new(receiver, channel, number, self.handle.clone())
     }
 
+    /// Takes everybody of this client off a channel: their subscriptions end.
+    pub fn unsubscribe(&self, channel: &str) {
+        self.handle.driver.control(self.handle.id, Op::Unsubscribe { channel: channel.into(), number: None });
+    }
+
     /// The events with this name that the server emits.
     pub fn listen<T: FromData>(&self, event: &str) -> Listener<T> {
         self.listen_with(Some(event), Capacity::default())
