@@ -2,11 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+mod client;
 mod sample;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use sc_cluster::{Cluster, InvalidOptionsError, Options};
 use serde_json::{Map, Value, json};
 
@@ -15,8 +16,10 @@ use serde_json::{Map, Value, json};
 /// Environment variables (SOCKETCLUSTER_PORT, SOCKETCLUSTER_WORKERS, …) are taken where a flag is not given;
 /// SOCKETCLUSTER_OPTIONS, a JSON object with any of the options, wins over both.
 #[derive(Debug, Parser)]
-#[command(name = "socketcluster", version)]
+#[command(name = "socketcluster", version, args_conflicts_with_subcommands = true)]
 struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
     /// Worker processes [default: one per core]
     #[arg(short, long, value_name = "N")]
     workers: Option<u32>,
@@ -44,6 +47,12 @@ struct Args {
     /// Any other options, as a JSON object with SocketCluster's names: --options '{"pingInterval": 5000}'
     #[arg(long, value_name = "JSON")]
     options: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Talk to a server from a terminal or a script
+    Client(Box<client::ClientArgs>),
 }
 
 impl Args {
@@ -76,7 +85,11 @@ impl Args {
 }
 
 fn main() -> ExitCode {
-    let options = Args::parse().into_options(|name| std::env::var(name).ok());
+    let mut args = Args::parse();
+    if let Some(Action::Client(client)) = args.action.take() {
+        return client::run(*client);
+    }
+    let options = args.into_options(|name| std::env::var(name).ok());
     match options {
         Ok(options) => Cluster::new(options).pages(sample::pages()).worker(sample::worker).run(),
         Err(error) => {
