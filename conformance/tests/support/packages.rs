@@ -14,7 +14,12 @@ pub fn clients() -> PathBuf {
 
 /// A folder whose `node_modules` are those of the lock file in `conformance/clients/<name>`.
 pub fn npm(name: &str) -> Result<PathBuf, String> {
-    let folder = prepared(name, &["package.json", "package-lock.json"])?;
+    npm_in(&clients(), name)
+}
+
+/// The same for another folder than `conformance/clients`.
+pub fn npm_in(pinned: &Path, name: &str) -> Result<PathBuf, String> {
+    let folder = prepared(pinned, name, &["package.json", "package-lock.json"])?;
     installed(&folder, "package-lock.json", || {
         let mut npm = Command::new("npm");
         npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
@@ -25,7 +30,7 @@ pub fn npm(name: &str) -> Result<PathBuf, String> {
 
 /// The Python of a virtual environment with the packages of `conformance/clients/<name>/requirements.txt`.
 pub fn python(name: &str) -> Result<PathBuf, String> {
-    let folder = prepared(name, &["requirements.txt"])?;
+    let folder = prepared(&clients(), name, &["requirements.txt"])?;
     let python = folder.join("venv/bin/python");
     installed(&folder, "requirements.txt", || {
         let mut venv = Command::new("python3");
@@ -39,10 +44,10 @@ pub fn python(name: &str) -> Result<PathBuf, String> {
 }
 
 /// A folder under `target/tmp` with copies of these files.
-fn prepared(name: &str, files: &[&str]) -> Result<PathBuf, String> {
+fn prepared(pinned: &Path, name: &str, files: &[&str]) -> Result<PathBuf, String> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages").join(name);
     let copied = fs::create_dir_all(&folder).and_then(|()| {
-        files.iter().try_for_each(|file| fs::copy(clients().join(name).join(file), folder.join(file)).map(drop))
+        files.iter().try_for_each(|file| fs::copy(pinned.join(name).join(file), folder.join(file)).map(drop))
     });
     copied.map_err(|error| format!("{name}: {error}"))?;
     Ok(folder)

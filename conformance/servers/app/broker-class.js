@@ -1,0 +1,5 @@
+'use strict';
+class Broker extends require('socketcluster/scbroker') {
+  run() {}
+}
+new Broker();
