@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod client;
 pub mod peer;
+mod served;
 pub mod server;
 mod target;
 

@@ -1,4 +1,4 @@
-//! The suite for servers, run against ours and against SocketCluster's own.
+//! The suites for servers and clients, run against ours and against SocketCluster's own.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -7,7 +7,7 @@ mod support;
 use std::process::{Command, ExitCode, Stdio};
 
 use libtest_mimic::{Arguments, Failed};
-use sc_conformance::{Outcome, Target, Version, server};
+use sc_conformance::{Outcome, Target, Version, client, server};
 use serde_json::Value;
 use support::server::Server;
 use support::{packages, trial};
@@ -41,6 +41,9 @@ fn main() -> ExitCode {
         trial("the_command_tells_json_and_an_exit_code", &[], the_command),
         trial("socketcluster_14", node, || theirs("server-14.4.2", "server-14.js", Version::V1, &OF_14)),
         trial("socketcluster_server_20", node, || theirs("server-20.0.1", "server-20.js", Version::V2, &OF_20)),
+        trial("javascript_client_14", node, || their_client("js-14.3.2", "client-14.js", Version::V1)),
+        trial("javascript_client_20", node, || their_client("js-20.0.2", "client-20.js", Version::V2)),
+        trial("a_client_of_the_other_protocol_is_noticed", node, the_other_client),
         trial("a_server_of_the_other_protocol_is_noticed", node, the_other_protocol),
     ];
     libtest_mimic::run(&args, trials).exit_code()
@@ -87,6 +90,37 @@ fn theirs(package: &str, program: &str, version: Version, deviations: &[Deviatio
         }
     }
     Ok(())
+}
+
+/// A client's process, which ends with this.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn client_report(package: &str, program: &str, version: Version) -> Result<sc_conformance::Report, String> {
+    let mut suite = client::Suite::new("127.0.0.1:0", version).map_err(|error| error.to_string())?;
+    let port = suite.address().map_err(|error| error.to_string())?.port();
+    let mut node = Command::new("node");
+    node.arg("--no-deprecation").arg(packages::clients().join("contract").join(program));
+    node.current_dir(packages::npm(package)?).env("PORT", port.to_string());
+    node.stdin(Stdio::null()).stdout(Stdio::null());
+    let _client = Running(node.spawn().map_err(|error| error.to_string())?);
+    Ok(suite.run())
+}
+
+fn their_client(package: &str, program: &str, version: Version) -> Result<(), Failed> {
+    let report = client_report(package, program, version)?;
+    if report.count(Outcome::Pass) == report.checks.len() { Ok(()) } else { Err(report.to_string().into()) }
+}
+
+fn the_other_client() -> Result<(), Failed> {
+    let report = client_report("js-20.0.2", "client-20.js", Version::V1)?;
+    if report.failed() == ["client/answers-pings"] { Ok(()) } else { Err(report.to_string().into()) }
 }
 
 /// That a suite passes says something only if it can fail.

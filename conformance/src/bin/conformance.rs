@@ -1,4 +1,4 @@
-//! The command: runs the suite against a server.
+//! The command: runs the suite against a server or a client.
 
 #![forbid(unsafe_code)]
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use sc_conformance::check::Stop;
-use sc_conformance::{Outcome, Report, Target, Version, server};
+use sc_conformance::{Outcome, Report, Target, Version, client, server};
 
 #[derive(Debug, Parser)]
 #[command(name = "conformance", about = "Checks what a SocketCluster server or client has to do")]
@@ -41,12 +41,56 @@ enum Subject {
         #[arg(long, default_value_t = 5000)]
         slow_max: u64,
     },
+    /// Waits for a client that obeys as CONTRACT.md says, and checks it.
+    Client {
+        /// Where to wait, as address and port.
+        #[arg(long, default_value = "127.0.0.1:8000")]
+        listen: String,
+        /// Which version of the protocol it speaks: 1 or 2.
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
+        protocol: u8,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+        /// Milliseconds that the client may take for anything.
+        #[arg(long, default_value_t = 10_000)]
+        patience: u64,
+    },
 }
 
 fn main() -> ExitCode {
-    let Args { subject } = Args::parse();
-    let Subject::Server { url, protocol, only, except, json, patience, slow_max } = subject;
-    let version = if protocol == 1 { Version::V1 } else { Version::V2 };
+    match Args::parse().subject {
+        Subject::Client { listen, protocol, json, patience } => {
+            wait_for_client(&listen, version(protocol), json, patience)
+        }
+        subject => check_server(subject),
+    }
+}
+
+fn version(protocol: u8) -> Version {
+    if protocol == 1 { Version::V1 } else { Version::V2 }
+}
+
+fn wait_for_client(listen: &str, version: Version, json: bool, patience: u64) -> ExitCode {
+    let suite = client::Suite::new(listen, version).and_then(|suite| Ok((suite.address()?, suite)));
+    match suite {
+        Ok((address, mut suite)) => {
+            eprintln!("waiting for a client at ws://{address}/socketcluster/");
+            suite.patience = Duration::from_millis(patience);
+            tell(&suite.run(), json)
+        }
+        Err(error) => {
+            eprintln!("{listen}: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn check_server(subject: Subject) -> ExitCode {
+    let Subject::Server { url, protocol, only, except, json, patience, slow_max } = subject else {
+        return ExitCode::from(2);
+    };
+    let version = version(protocol);
     let mut target = match Target::new(&url, version) {
         Ok(target) => target,
         Err(Stop::Fail(why) | Stop::Skip(why)) => {
