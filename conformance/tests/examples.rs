@@ -12,8 +12,34 @@ use support::wire::Wire;
 
 fn main() -> std::process::ExitCode {
     let args = Arguments::from_args();
-    let trials = vec![trial("deferred", &[], deferred)];
+    let trials = vec![trial("chat", &[], chat), trial("deferred", &[], deferred)];
     libtest_mimic::run(&args, trials).exit_code()
+}
+
+/// Two people on two workers, who need a name first.
+fn chat() -> Result<(), Failed> {
+    let server = Server::start_example("chat", &[("SOCKETCLUSTER_WORKERS", "2")])?;
+    let (a, b) = (Wire::open(server.port)?, Wire::open(server.port)?);
+    let nameless = json!({ "name": "AuthRequiredError", "message": "Say your name first" });
+    is(a.call("#subscribe", json!({ "channel": "rust" })), nameless)?;
+    for (wire, name) in [(&a, "ada"), (&b, "bob")] {
+        is(wire.call("login", json!(name)), Value::Null)?;
+        wire.subscribe("rust")?;
+    }
+    let messages = [json!({ "from": "ada", "text": "hello" }), json!({ "from": "bob", "text": "hello, ada" })];
+    for (wire, message) in [(&a, &messages[0]), (&b, &messages[1])] {
+        wire.publish("rust", message["text"].clone()).map_err(|error| error.to_string())?;
+    }
+    let refused = json!({ "message": "A message is a text of somebody with a name" });
+    is(a.publish("rust", 5).map(|()| Value::Null), refused)?;
+    for wire in [&a, &b] {
+        for message in &messages {
+            is(wire.event("#publish").map_err(Value::from), json!({ "channel": "rust", "data": message }))?;
+        }
+        is(wire.call("history", json!("rust")), json!(messages))?;
+        is(wire.call("history", json!("other")), json!({ "message": "You are not in that room" }))?;
+    }
+    ended(server)
 }
 
 /// Answers and verdicts that come from other threads and from tokio, and a thread that acts in the worker by itself.

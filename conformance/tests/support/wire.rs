@@ -53,8 +53,15 @@ struct Shared {
 }
 
 impl Wire {
-    /// Connects to this port of this machine.
+    /// Connects to this port of this machine, where a server says welcome.
     pub fn connect(port: u16) -> Result<Self, String> {
+        let mut wire = Self::open(port)?;
+        wire.welcome = wire.event("welcome")?;
+        Ok(wire)
+    }
+
+    /// Connects to this port of this machine.
+    pub fn open(port: u16) -> Result<Self, String> {
         let stream = TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string())?;
         let shared = Arc::new(Shared { stream, answers: Mutex::new(Some(HashMap::new())) });
         let (sender, events) = mpsc::channel();
@@ -66,9 +73,8 @@ impl Wire {
             let _ = sender.send(Got::End(code));
         });
         is_upgraded.recv_timeout(PATIENCE).map_err(|_| "the upgrade was refused".to_owned())?;
-        let mut wire = Self { shared, events: Mutex::new(events), cid: AtomicU64::new(1), welcome: Value::Null };
+        let wire = Self { shared, events: Mutex::new(events), cid: AtomicU64::new(1), welcome: Value::Null };
         wire.call("#handshake", json!({})).map_err(|error| error.to_string())?;
-        wire.welcome = wire.event("welcome")?;
         Ok(wire)
     }
 
