@@ -5,9 +5,11 @@ mod rig;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rig::{Got, Rig};
+use sc_protocol::codec::{Codec, MinBin};
 use sc_protocol::heartbeat::Policy;
 use sc_protocol::ws::OpCode;
 use sc_server::{Block, Config, Cx, Pass, Reply, Request, Verdict, Worker};
@@ -316,6 +318,62 @@ proptest! {
     fn nobody_else_notices(steps in steps(), strict: bool, policy in prop::sample::select(&[Policy::Auto, Policy::V1, Policy::V2][..])) {
         check(steps, strict, policy)?;
     }
+
+    #[test]
+    fn nor_where_packets_are_coded(messages in vec((0..ATTACKERS, coded()), 1..30), v1: bool) {
+        check_coded(&messages, if v1 { Policy::V1 } else { Policy::V2 })?;
+    }
+}
+
+/// A message of a server whose codec is not JSON: a packet that is written in it, bytes at random, or a text.
+#[derive(Debug, Clone)]
+enum Coded {
+    Packet(String),
+    Bytes(Vec<u8>),
+    Text(String),
+}
+
+fn coded() -> impl Strategy<Value = Coded> {
+    prop_oneof![
+        6 => packets().prop_map(|packet| Coded::Packet(packet.to_string())),
+        2 => vec(packets(), 0..4).prop_map(|packets| Coded::Packet(Value::from(packets).to_string())),
+        2 => vec(any::<u8>(), 0..60).prop_map(Coded::Bytes),
+        1 => messages().prop_map(Coded::Text),
+    ]
+}
+
+fn check_coded(messages: &[(usize, Coded)], policy: Policy) -> Result<(), TestCaseError> {
+    let config = Config { protocol_version: policy, ..Config::default() };
+    let mut rig = Rig::new(1, 1, config, |_| app().codec(MinBin));
+    let say = |rig: &mut Rig<()>, client, packet: &str| {
+        let mut message = BytesMut::new();
+        // What was written without JavaScript's numbers in mind may not be writable, and is left out.
+        if MinBin.encode(packet, &mut message).is_ok() {
+            rig.send_frame(client, OpCode::Binary, &message);
+        }
+    };
+    let clients: Vec<usize> = (0..=ATTACKERS).map(|_| rig.upgrade(0, "/socketcluster/")).collect();
+    for &client in &clients {
+        say(&mut rig, client, HANDSHAKE.replace("\"hello\"", "1000").as_str());
+        rig.run_jobs();
+        rig.take(client);
+    }
+    let bystander = clients[ATTACKERS];
+    for (at, (who, message)) in messages.iter().enumerate() {
+        match message {
+            Coded::Packet(packet) => say(&mut rig, clients[*who], packet),
+            Coded::Bytes(bytes) => rig.send_frame(clients[*who], OpCode::Binary, bytes),
+            Coded::Text(text) => rig.send(clients[*who], text),
+        }
+        rig.run_jobs();
+        say(&mut rig, bystander, &format!(r#"{{"event":"echo","data":{at},"cid":{}}}"#, at + 1));
+        let got = rig.take(bystander);
+        let [Got::Binary(answer)] = &got[..] else { return Err(TestCaseError::fail(format!("{got:?}"))) };
+        let expected = format!(r#"{{"rid":{},"error":null,"data":{at}}}"#, at + 1);
+        prop_assert_eq!(MinBin.decode(answer).expect("a packet"), expected);
+    }
+    prop_assert!(!rig.crashed && rig.engine(0).counters().panics_total == 0);
+    Ok(())
 }
 
 fn cases() -> u32 {
