@@ -2,6 +2,7 @@
 
 use std::{fmt, path::PathBuf, process::ExitCode, sync::Arc};
 
+use sc_protocol::ipc::LINK_VERSION;
 use sc_server::{Answer, Data};
 
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     options::{InvalidOptionsError, LogFormat, Options},
     pages::Pages,
     roles::{self, IntoWorker, WorkerStart},
+    supervisor::WRONG_VERSION,
     sys::{self, fd_pass::SeqPacket, spawn::Mark},
 };
 
@@ -215,6 +217,10 @@ impl Cluster {
     }
 
     fn run_child(self, mark: &Mark, socket: SeqPacket) -> ExitCode {
+        if mark.version != LINK_VERSION {
+            // The master says it, once and in the log.
+            return ExitCode::from(WRONG_VERSION);
+        }
         let control = ControlLink::new(socket);
         let init = match control.recv_init(INIT_PATIENCE_MS) {
             Ok(init) => init,

@@ -44,7 +44,7 @@ pub use control::Role;
 pub use master::api::{Event, LogEntry, MasterCx, Origin, ProcessStatus};
 pub use options::{
     BackpressurePolicy, DURATION_MS_MAX, InvalidOptionsError, LogFormat, Options, PAYLOAD_MAX, PAYLOAD_MIN,
-    PROCESSES_MAX, ProtocolVersion, Secret,
+    PROCESSES_MAX, ProtocolVersion, Secret, User,
 };
 pub use pages::Pages;
 pub use roles::{IntoWorker, WorkerStart};

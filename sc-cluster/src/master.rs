@@ -5,12 +5,13 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     os::unix::process::ExitStatusExt,
+    path::PathBuf,
     process::{Child, ExitStatus},
     time::{Duration, Instant},
 };
 
 use mio::{Events, Interest, Poll, Token, net::TcpListener};
-use sc_protocol::ipc::Control;
+use sc_protocol::ipc::{Control, LINK_VERSION};
 use slab::Slab;
 
 use crate::{
@@ -24,6 +25,7 @@ use crate::{
         self,
         signal::{Caught, Signals},
         spawn::Mark,
+        user::Ids,
     },
 };
 
@@ -52,8 +54,10 @@ pub(crate) enum StartError {
     PortInUse { host: String, port: u16 },
     #[error("cannot listen on {host} port {port}: {error}")]
     Listen { host: String, port: u16, error: io::Error },
-    #[error("workerExecutable {path}: {error}")]
-    Executable { path: String, error: io::Error },
+    #[error("{option} {path}: {error}")]
+    Executable { option: &'static str, path: String, error: io::Error },
+    #[error("downgradeToUser {user}: {error}")]
+    User { user: String, error: io::Error },
     #[error(
         "a cluster cannot be started from a test: its processes would be this test again; name the program to start in workerExecutable"
     )]
@@ -67,14 +71,12 @@ pub(crate) fn run(mut options: Options, hooks: Hooks) -> Result<u8, StartError> 
     for oddity in options.validate()? {
         log::warning(oddity);
     }
-    match &mut options.worker_executable {
-        Some(path) => {
-            let absolute = sys::spawn::absolute(path);
-            *path = absolute.map_err(|error| StartError::Executable { path: path.display().to_string(), error })?;
-        }
-        None if sys::spawn::is_test_harness() => return Err(StartError::InTest),
-        None => {}
-    }
+    find_programs(&mut options)?;
+    let user = options
+        .downgrade_to_user
+        .as_ref()
+        .map(|user| sys::user::find(user).map_err(|error| StartError::User { user: user.to_string(), error }));
+    let user = user.transpose()?;
     // Before anything is started: a signal that comes early must not leave half a cluster.
     let signals = Signals::of_master()?;
     let listener = listen(&options)?;
@@ -89,6 +91,7 @@ pub(crate) fn run(mut options: Options, hooks: Hooks) -> Result<u8, StartError> 
     let poll = Poll::new()?;
     let sizes_due = options.kill_worker_memory_threshold.map(|_| Instant::now());
     let mut master = Master {
+        user,
         supervisor: Supervisor::new(config, Instant::now()),
         nonce: entropy.hex(16),
         poll,
@@ -110,7 +113,30 @@ pub(crate) fn run(mut options: Options, hooks: Hooks) -> Result<u8, StartError> 
     Ok(master.run()?)
 }
 
+/// Programs are started from any folder, so their paths are made absolute.
+fn find_programs(options: &mut Options) -> Result<(), StartError> {
+    let own = options.worker_executable.is_none()
+        && (options.worker_controller.is_none() || options.broker_controller.is_none());
+    if own && sys::spawn::is_test_harness() {
+        return Err(StartError::InTest);
+    }
+    for (option, path) in [
+        ("workerExecutable", &mut options.worker_executable),
+        ("workerController", &mut options.worker_controller),
+        ("brokerController", &mut options.broker_controller),
+    ] {
+        if let Some(path) = path {
+            let absolute = sys::spawn::absolute(path);
+            *path =
+                absolute.map_err(|error| StartError::Executable { option, path: path.display().to_string(), error })?;
+        }
+    }
+    Ok(())
+}
+
 struct Master {
+    /// As whom children run.
+    user: Option<Ids>,
     supervisor: Supervisor,
     options: Options,
     nonce: String,
@@ -381,7 +407,7 @@ impl Master {
 
     fn start(&mut self, key: ChildKey, role: Role, id: u32, respawn: bool) -> io::Result<u32> {
         let master_pid = std::process::id();
-        let mark = Mark { role, id, master_pid, nonce: self.nonce.clone() };
+        let mark = Mark { role, id, master_pid, nonce: self.nonce.clone(), version: LINK_VERSION };
         let init = Init {
             role,
             id,
@@ -393,14 +419,23 @@ impl Master {
             nonce: self.nonce.clone(),
             options: self.options.clone(),
         };
-        let (child, socket) = sys::spawn::spawn(self.options.worker_executable.as_deref(), &mark)?;
+        let program = match role {
+            Role::Worker => &self.options.worker_controller,
+            Role::Broker => &self.options.broker_controller,
+        };
+        let program = program.as_ref().or(self.options.worker_executable.as_ref());
+        let (child, socket) = sys::spawn::spawn(program.map(PathBuf::as_path), self.user, &mark)?;
         let pid = child.id();
         let link = ControlLink::new(socket);
         let status = Status::default();
         let mut process =
             Process { role, id, status, child, link, may_read: false, is_closed: false, awaits_writable: false };
         let started = serde_json::to_string(&init).map_err(io::Error::from).and_then(|json| {
-            process.link.send(&Control::Init(&json), &[])?;
+            match process.link.send(&Control::Init(&json), &[]) {
+                // It has ended already: its exit code says why.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+                sent => drop(sent?),
+            }
             self.poll.registry().register(&mut process.link, token(key), Interest::READABLE)
         });
         if let Err(error) = started {

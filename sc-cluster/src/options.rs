@@ -12,6 +12,11 @@ use serde_json::{Map, Value};
 
 use crate::schedule::SchedulingPolicy;
 
+mod choices;
+
+use choices::user;
+pub use choices::{BackpressurePolicy, LogFormat, User};
+
 /// The longest duration that can be set, in milliseconds: what a JavaScript timer can hold, 2³¹ − 1 (24.8 days).
 pub const DURATION_MS_MAX: u64 = 0x7fff_ffff;
 /// The largest `workers` and `brokers`. Each worker has a link to each broker.
@@ -77,6 +82,13 @@ pub struct Options {
     pub log_format: LogFormat,
     /// The program that is started as worker and broker; `None`: this one. It has to run a cluster of the same version.
     pub worker_executable: Option<PathBuf>,
+    /// The program that is started as worker, in place of `worker_executable`: one's own, linked with this crate.
+    pub worker_controller: Option<PathBuf>,
+    /// The program that is started as broker, in place of `worker_executable`.
+    pub broker_controller: Option<PathBuf>,
+    /// Workers and brokers run as this user; `None`: as the master.
+    #[serde(deserialize_with = "user")]
+    pub downgrade_to_user: Option<User>,
     /// Folder in which brokers listen for programs outside the cluster, at `b0`, `b1` and so on; `None`: they do not.
     pub socket_root: Option<PathBuf>,
     /// What such a program has to prove that it knows; without it brokers do not listen.
@@ -200,31 +212,6 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// What happens to a client that reads so slowly that more than `maxBackpressure` waits for it. In any case what waits is written once
-/// more before.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum BackpressurePolicy {
-    /// It is disconnected, and may come back.
-    #[default]
-    Disconnect,
-    /// The oldest messages of channels are dropped. If what else waits is too much, it is disconnected.
-    DropOldest,
-    /// Of each channel the latest message is kept. If what is left is too much, it is disconnected.
-    KeepLatest,
-}
-
-/// How the log looks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum LogFormat {
-    /// Lines for people.
-    #[default]
-    Text,
-    /// An object on each line, for programs.
-    Json,
-}
-
 /// Options that cannot be used; named as in SocketCluster.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("InvalidOptionsError: {0}")]
@@ -251,6 +238,9 @@ impl Default for Options {
             log_level: 2,
             log_format: LogFormat::Text,
             worker_executable: None,
+            worker_controller: None,
+            broker_controller: None,
+            downgrade_to_user: None,
             socket_root: None,
             secret_key: None,
             path: Some("/socketcluster/".to_owned()),

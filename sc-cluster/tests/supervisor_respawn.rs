@@ -5,7 +5,7 @@ mod rig;
 use std::time::Duration;
 
 use rig::{MS, Rig, SEC, config};
-use sc_cluster::supervisor::{BACKOFF_MAX, ClusterEvent, STABLE_AFTER, START_PATIENCE, SupIn};
+use sc_cluster::supervisor::{BACKOFF_MAX, ClusterEvent, ExitInfo, STABLE_AFTER, START_PATIENCE, SupIn, WRONG_VERSION};
 use sc_protocol::ipc::Control;
 
 #[test]
@@ -143,6 +143,19 @@ fn a_master_that_was_stopped_itself_blames_nobody() {
     rig.now += Duration::from_secs(3600);
     rig.advance(SEC);
     assert!(rig.processes.values().all(|process| !process.killed));
+}
+
+#[test]
+fn a_program_of_another_version_ends_a_cluster_that_has_just_begun_with_one_error() {
+    let mut rig = Rig::new(config(r#"{"workers": 2}"#));
+    let wrong = ExitInfo { code: Some(WRONG_VERSION.into()), signal: None };
+    for id in 0..2 {
+        let worker = rig.worker(id);
+        rig.processes.remove(&worker);
+        rig.input(SupIn::Exited(worker, wrong));
+    }
+    rig.die(rig.broker(0));
+    assert_eq!((rig.exit, rig.warnings().len()), (Some(1), 1), "{:?}", rig.warnings());
 }
 
 #[test]

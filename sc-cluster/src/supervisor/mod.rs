@@ -70,6 +70,8 @@ pub const FAILURE_SAID_FOR: Duration = Duration::from_secs(10);
 pub const KILL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a drained worker may take beyond `drainTimeout` and `processTermTimeout`: some of its clients' answers are awaited.
 pub const DRAIN_PATIENCE: Duration = Duration::from_secs(6);
+/// The exit code of a child whose program is linked with another version of this crate than the master's.
+pub const WRONG_VERSION: u8 = 86;
 /// A child that is not ready for so long is worth a warning, each time again.
 pub const START_PATIENCE: Duration = Duration::from_secs(30);
 /// While children are watched the supervisor wants to be called at least so often.
@@ -452,8 +454,15 @@ impl Supervisor {
                 format!("{} {} has ended {} times in a row soon after its start", slot.role, slot.id, slot.failures);
             self.event(ClusterEvent::Fail(text));
         }
+        let of_another_version = exit.code == Some(WRONG_VERSION.into()) && self.ending.is_none();
+        if of_another_version {
+            let text = "its program is linked with another version of sc-cluster than the master: build it anew";
+            self.event(ClusterEvent::Fail(format!("{} {}: {text}", child.role, child.id)));
+        }
         if self.ending.is_some() {
             self.continue_ending(now);
+        } else if of_another_version && !self.was_ready {
+            self.begin_ending(now, 1);
         } else if self.slots.iter().all(|slot| slot.role == Role::Broker || slot.is_given_up()) {
             self.event(ClusterEvent::Fail("no worker is left, and rebootWorkerOnCrash is off: the end".to_owned()));
             self.begin_ending(now, 1);

@@ -8,3 +8,4 @@ pub(crate) mod limits;
 pub(crate) mod listen;
 pub(crate) mod signal;
 pub(crate) mod spawn;
+pub(crate) mod user;

@@ -14,10 +14,10 @@ use std::{
 
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
-use super::fd_pass::SeqPacket;
+use super::{fd_pass::SeqPacket, user::Ids};
 use crate::control::Role;
 
-/// Tells a child what it is: `role:id:pid of the master:nonce`. Whoever starts other programs from a worker removes it from
+/// Tells a child what it is: `role:id:pid of the master:nonce:version`. Whoever starts other programs from a worker removes it from
 /// their environment.
 pub(crate) const CHILD_ENV: &str = "SOCKETCLUSTER_CHILD";
 
@@ -31,11 +31,13 @@ pub(crate) struct Mark {
     pub(crate) id: u32,
     pub(crate) master_pid: u32,
     pub(crate) nonce: String,
+    /// Of what the processes say to each other: one that is linked with another version cannot take part.
+    pub(crate) version: u8,
 }
 
 impl Mark {
     fn write(&self) -> String {
-        format!("{}:{}:{}:{}", self.role, self.id, self.master_pid, self.nonce)
+        format!("{}:{}:{}:{}:{}", self.role, self.id, self.master_pid, self.nonce, self.version)
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -47,7 +49,9 @@ impl Mark {
         };
         let (id, master_pid) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
         let nonce = parts.next().filter(|nonce| !nonce.is_empty())?.to_owned();
-        parts.next().is_none().then_some(Self { role, id, master_pid, nonce })
+        // A later version may have more to say behind its number.
+        let version = parts.next()?.parse().ok()?;
+        Some(Self { role, id, master_pid, nonce, version })
     }
 
     /// How the process is named in lists of processes.
@@ -59,9 +63,14 @@ impl Mark {
 /// Starts a child with this process' arguments and the other end of a new control channel.
 ///
 /// To be called from the thread that runs the master: when that thread ends, the kernel ends the child.
-pub(crate) fn spawn(executable: Option<&Path>, mark: &Mark) -> io::Result<(Child, SeqPacket)> {
+pub(crate) fn spawn(executable: Option<&Path>, user: Option<Ids>, mark: &Mark) -> io::Result<(Child, SeqPacket)> {
     let (ours, theirs) = SeqPacket::pair()?;
-    let child = Command::new(executable.unwrap_or_else(|| Path::new(SELF)))
+    let mut command = Command::new(executable.unwrap_or_else(|| Path::new(SELF)));
+    if let Some(Ids { uid, gid }) = user {
+        // Root's further groups are given up with it.
+        command.uid(uid).gid(gid);
+    }
+    let child = command
         .arg0(mark.name())
         .args(std::env::args_os().skip(1))
         .env(CHILD_ENV, mark.write())
@@ -126,11 +135,18 @@ mod tests {
 
     #[test]
     fn a_mark_survives_the_environment_and_garbage_is_none() {
-        let mark = Mark { role: Role::Worker, id: 3, master_pid: 77, nonce: "abc".into() };
+        let mark = Mark { role: Role::Worker, id: 3, master_pid: 77, nonce: "abc".into(), version: 7 };
         assert_eq!(Mark::parse(&mark.write()), Some(mark));
-        for garbage in
-            ["", "worker", "worker:3:77", "worker:3:77:", "chef:3:77:abc", "worker:x:77:abc", "worker:3:77:a:b"]
-        {
+        for garbage in [
+            "",
+            "worker",
+            "worker:3:77",
+            "worker:3:77:",
+            "chef:3:77:abc",
+            "worker:x:77:abc",
+            "worker:3:77:a:b",
+            "worker:3:77:a",
+        ] {
             assert_eq!(Mark::parse(garbage), None, "{garbage}");
         }
     }

@@ -8,6 +8,7 @@ mod client;
 mod crowd;
 mod hangs;
 mod kills;
+mod programs;
 mod reload;
 mod scarce;
 mod server;
@@ -49,6 +50,10 @@ fn main() -> ExitCode {
         trial("a_client_that_never_reads_costs_its_limit", slow::never_reads),
         trial("a_client_that_falls_behind_comes_back", slow::falls_behind),
         trial("a_worker_that_grows_too_large_is_replaced", slow::grows),
+        trial("another_program_can_be_the_worker", programs::controller),
+        trial("a_worker_of_another_version_is_one_clear_error", programs::another_version),
+        trial("children_run_as_another_user", programs::another_user)
+            .with_ignored_flag(!programs::is_root() && std::env::var_os("SC_TEST_STRICT").is_none()),
         trial("many_crashes_leave_nothing_behind", wear::crashes),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()

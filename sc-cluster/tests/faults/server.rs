@@ -140,6 +140,13 @@ pub(crate) fn wait_gone(pid: u32) {
     rustix::event::poll(&mut fds, None).expect("poll");
 }
 
+/// The number of the user that a process runs as.
+pub(crate) fn user_of(pid: u32) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    line.and_then(|ids| ids.split_whitespace().next()).unwrap_or_default().to_owned()
+}
+
 /// Descriptors that a process has open.
 pub(crate) fn open_files(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).map(Iterator::count).unwrap_or(0)
