@@ -21,6 +21,7 @@ use crate::counts::{self, Rates};
 use crate::event_loop::{Clock, EVENTS_MAX, SCRATCH_LEN, Source, earlier, wait};
 use crate::letters::LetterBox;
 use crate::listeners::Listeners;
+use crate::log;
 use crate::net::{Edge, Net, NetConfig};
 use crate::offload::{Outcome, Pool};
 use crate::pages::Pages;
@@ -80,6 +81,7 @@ impl WorkerLoop {
         let at = clock.read();
         let waker = Arc::new(Waker::new(poll.registry(), Source::Waker.token())?);
         config.letters.attach(Arc::clone(&waker));
+        log::queue::wake_this_thread(Arc::clone(&waker));
         Ok(Self {
             master: Master::new(control, poll.registry(), at.now)?,
             net: Net::new(config.net.clone(), pages, at),

@@ -2,10 +2,12 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::ThreadId,
     time::{SystemTime, UNIX_EPOCH},
 };
+
+use mio::Waker;
 
 use super::{Report, Severity};
 
@@ -15,12 +17,14 @@ const WAITING_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of one text, at most: the rest is cut off.
 pub(crate) const TEXT_MAX: usize = 16 * 1024;
 
-static QUEUE: Mutex<Queue> = Mutex::new(Queue { waiting: VecDeque::new(), bytes: 0, missed: 0 });
+static QUEUE: Mutex<Queue> = Mutex::new(Queue { waiting: VecDeque::new(), bytes: 0, missed: 0, loop_: None });
 
 struct Queue {
     waiting: VecDeque<Waiting>,
     bytes: usize,
     missed: u64,
+    /// The thread that takes it out in each of its turns, and what begins one.
+    loop_: Option<(ThreadId, Arc<Waker>)>,
 }
 
 struct Waiting {
@@ -45,6 +49,17 @@ fn add(level: Severity, name: Option<String>, mut text: String, panic: Option<(T
     }
     queue.bytes += text.len();
     queue.waiting.push_back(Waiting { report: Report { level, text, name, unix_ms }, panic });
+    if let (1, Some((thread, waker))) = (queue.waiting.len(), &queue.loop_)
+        && *thread != std::thread::current().id()
+    {
+        // A loop that is gone needs no turn.
+        let _ = waker.wake();
+    }
+}
+
+/// What other threads say from now on begins a turn of the loop that this thread runs.
+pub(crate) fn wake_this_thread(waker: Arc<Waker>) {
+    lock().loop_ = Some((std::thread::current().id(), waker));
 }
 
 pub(crate) fn push(level: Severity, name: Option<String>, text: String) {

@@ -437,7 +437,10 @@ impl Supervisor {
         let Some(mut child) = self.children.remove(&key) else { return };
         self.take_back(&mut child);
         self.sort_workers();
-        let respawn_in = self.vacate(now, key, &child);
+        let of_another_version = exit.code == Some(WRONG_VERSION.into()) && self.ending.is_none();
+        // To start it again would not help, and nothing is lost yet.
+        let is_hopeless = of_another_version && !self.was_ready;
+        let respawn_in = if is_hopeless { None } else { self.vacate(now, key, &child) };
         self.event(ClusterEvent::Exit {
             role: child.role,
             id: child.id,
@@ -454,14 +457,13 @@ impl Supervisor {
                 format!("{} {} has ended {} times in a row soon after its start", slot.role, slot.id, slot.failures);
             self.event(ClusterEvent::Fail(text));
         }
-        let of_another_version = exit.code == Some(WRONG_VERSION.into()) && self.ending.is_none();
         if of_another_version {
             let text = "its program is linked with another version of sc-cluster than the master: build it anew";
             self.event(ClusterEvent::Fail(format!("{} {}: {text}", child.role, child.id)));
         }
         if self.ending.is_some() {
             self.continue_ending(now);
-        } else if of_another_version && !self.was_ready {
+        } else if is_hopeless {
             self.begin_ending(now, 1);
         } else if self.slots.iter().all(|slot| slot.role == Role::Broker || slot.is_given_up()) {
             self.event(ClusterEvent::Fail("no worker is left, and rebootWorkerOnCrash is off: the end".to_owned()));
