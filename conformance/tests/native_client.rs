@@ -41,7 +41,7 @@ const SERVERS: [&str; 10] = [
 const OURS: &str = "ours";
 
 /// Short, so that the story hears pings; long enough for a busy machine.
-const ENV: [(&str, &str); 2] = [("PING_INTERVAL", "1000"), ("PING_TIMEOUT", "6000")];
+const ENV: [(&str, &str); 2] = [("PING_INTERVAL", "1000"), ("PING_TIMEOUT", "10000")];
 
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();

@@ -291,3 +291,9 @@ fn raw_messages_pass_both_ways_and_closing_is_final() {
     assert_eq!(world.peers[client].core.state(), State::Closed);
     assert_eq!(world.peers[client].core.poll_timeout(), None);
 }
+
+/// What is in the heap comes on top, and is nothing while nothing is under way.
+#[test]
+fn an_idle_core_is_small() {
+    assert!(size_of::<sc_client::ClientCore>() <= 448, "{}", size_of::<sc_client::ClientCore>());
+}

@@ -119,7 +119,7 @@ impl Story {
         let delay = Duration::from_millis(50);
         let backoff = Backoff { initial_delay: delay, randomness: delay, multiplier: 1.5, max_delay: delay * 10 };
         let url = format!("ws://127.0.0.1:{}/socketcluster/", self.relay.port);
-        Client::builder(&url).reconnect(Some(backoff)).proxy(ProxyChoice::Direct)
+        Client::builder(&url).reconnect(Some(backoff)).proxy(ProxyChoice::Direct).ack_timeout(PATIENCE)
     }
 
     pub(crate) fn calls_and_errors(&self) -> Step {
@@ -310,7 +310,8 @@ impl Story {
         for subscription in [&news, &other] {
             done(subscription.subscribed()).map_err(shown)?;
         }
-        let under_way = ann.client.emit::<_, Data>("noAck", 0);
+        // A server that ends in good order takes its time, and gives what is under way some.
+        let under_way = ann.client.emit_within::<_, Data>(PATIENCE * 2, "noAck", 0);
         self.relay.set_target(0);
         let port = restart()?;
         let end = ann.ended()?;
