@@ -7,14 +7,25 @@ use std::ops::ControlFlow;
 use std::thread;
 
 use bytes::BytesMut;
+use sc_cluster::WorkerStart;
 use sc_protocol::http::{self, HeadReader};
 use sc_protocol::ws::{CloseCode, Event, OpCode, Reader, Role, frame, handshake};
 
 /// The largest message, in bytes.
 const MESSAGE_MAX: usize = 64 << 20;
 
+/// The worker that `make` makes; beside the first one of the cluster, the echo.
+pub(crate) fn beside<W>(make: fn(&WorkerStart) -> W) -> impl Fn(&WorkerStart) -> Result<W, String> {
+    move |start| {
+        if start.is_leader() {
+            serve()?;
+        }
+        Ok(make(start))
+    }
+}
+
 /// Serves on `ECHO_PORT`, if it is set, for as long as the process lives.
-pub(crate) fn serve() -> Result<(), String> {
+fn serve() -> Result<(), String> {
     let Some(port) = crate::value::<u16>("ECHO_PORT")? else { return Ok(()) };
     let host = crate::text("HOST").unwrap_or_else(|| "127.0.0.1".to_owned());
     let listener = TcpListener::bind((host, port)).map_err(|error| format!("ECHO_PORT {port}: {error}"))?;

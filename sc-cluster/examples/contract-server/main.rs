@@ -36,9 +36,9 @@ fn main() -> ExitCode {
         println!("CONTRACT READY {}", json!({ "pid": ready.pid, "port": ready.port, "version": version }));
     });
     match app.as_str() {
-        "full" => cluster.worker(full::worker),
-        "auth2" => cluster.worker(small::auth2),
-        "external" => cluster.worker(small::external),
+        "full" => cluster.worker(echo::beside(full::worker)),
+        "auth2" => cluster.worker(echo::beside(small::auth2)),
+        "external" => cluster.worker(echo::beside(small::external)),
         other => {
             eprintln!("APP has to be full, auth2 or external, not {other:?}");
             return ExitCode::FAILURE;
