@@ -17,6 +17,7 @@ use sc_protocol::ws::handshake::ClientHandshake;
 use sc_protocol::ws::{Event as Frame, OpCode, Reader, Role, frame};
 
 use crate::body;
+use crate::dialect::{Dialect, Foreign, Heard};
 
 /// A server's message may be this long.
 const PAYLOAD_MAX: usize = 8 << 20;
@@ -29,6 +30,8 @@ pub const FIRST_NUMBER: u32 = 1 << 16;
 pub struct Shared {
     /// What the client answers pings with.
     pub version: Version,
+    /// What is spoken at all.
+    pub dialect: Dialect,
     /// `Host` header.
     pub host: String,
     /// Path of the upgrade.
@@ -72,6 +75,8 @@ pub struct Client {
 struct Half {
     phase: Phase,
     out: BytesMut,
+    /// For protocols other than SocketCluster's.
+    foreign: Option<Box<Foreign>>,
 }
 
 #[derive(Debug)]
@@ -95,6 +100,7 @@ impl Shared {
         }
         Self {
             version,
+            dialect: Dialect::SocketCluster,
             host: host.to_owned(),
             path: path.to_owned(),
             size,
@@ -115,7 +121,7 @@ impl Client {
     pub fn new(shared: &Shared) -> Self {
         let mut out = BytesMut::new();
         shared.handshake.write_request(&mut out, &shared.host, &shared.path, &[]).expect("a host and a path");
-        let half = Half { phase: Phase::Upgrading(HeadReader::new()), out };
+        let half = Half { phase: Phase::Upgrading(HeadReader::new()), out, foreign: None };
         Self { reader: Reader::new(Role::Client), half }
     }
 
@@ -146,7 +152,9 @@ impl Client {
         let mut wrong = None;
         let read = reader.handle_bytes(PAYLOAD_MAX, data, |event| {
             match event {
-                Frame::Text(text) => half.text(shared, text, sink),
+                Frame::Text(text) if shared.dialect == Dialect::SocketCluster => half.text(shared, text, sink),
+                Frame::Text(text) => half.foreign(shared, text.as_bytes(), sink),
+                Frame::Binary(bytes) if shared.dialect == Dialect::Nats => half.foreign(shared, bytes, sink),
                 Frame::Ping(payload) => {
                     frame::write(&mut half.out, OpCode::Pong, payload, Some(shared.masks.next_u32().to_ne_bytes()));
                 }
@@ -174,7 +182,12 @@ impl Client {
 
     /// Sends an event whose answer will have the number `cid`.
     pub fn call(&mut self, shared: &mut Shared, event: &str, data: &str, cid: u32) {
-        self.half.send(shared, |out| write::event(out, event, Some(data), Some(cid.into())));
+        let Some(foreign) = &mut self.half.foreign else {
+            return self.half.send(shared, |out| write::event(out, event, Some(data), Some(cid.into())));
+        };
+        if let Some(text) = foreign.call(shared.dialect, event, data, cid) {
+            self.half.send(shared, |out| out.extend_from_slice(text.as_bytes()));
+        }
     }
 }
 
@@ -185,6 +198,14 @@ impl Half {
     }
 
     fn begin(&mut self, shared: &mut Shared, channels: &[u32]) {
+        if shared.dialect != Dialect::SocketCluster {
+            let (texts, answers) = self.foreign.get_or_insert_default().begin(shared.dialect, channels);
+            for text in texts {
+                self.send(shared, |out| out.extend_from_slice(text.as_bytes()));
+            }
+            self.phase = Phase::Joining(answers);
+            return;
+        }
         let data = r#"{"authToken":null}"#;
         self.send(shared, |out| write::event(out, "#handshake", Some(data), Some(1)));
         let mut text = String::new();
@@ -261,6 +282,33 @@ impl Half {
             Ok(data) => Event::Ack(rid, body::number(data, shared.size)),
             Err(()) => Event::Refused(rid),
         });
+    }
+
+    fn foreign(&mut self, shared: &mut Shared, bytes: &[u8], sink: &mut dyn FnMut(Event)) {
+        let Some(mut foreign) = self.foreign.take() else { return };
+        if shared.dialect == Dialect::Nats {
+            foreign.nats(bytes, |heard| self.heard(shared, heard, sink));
+        } else if let Some(heard) = std::str::from_utf8(bytes).ok().and_then(|text| foreign.socket_io(text)) {
+            self.heard(shared, heard, sink);
+        }
+        self.foreign = Some(foreign);
+    }
+
+    fn heard(&mut self, shared: &mut Shared, heard: Heard<'_>, sink: &mut dyn FnMut(Event)) {
+        match heard {
+            Heard::Answer(number, data) => self.answered(shared, number, Ok(data), sink),
+            Heard::Publish(data) => {
+                sink(body::number(data, shared.size).map_or(Event::Unknown, Event::Delivery));
+            }
+            Heard::Reply(text) => self.send(shared, |out| out.extend_from_slice(text.as_bytes())),
+            Heard::Begun(texts) => {
+                for text in texts {
+                    self.send(shared, |out| out.extend_from_slice(text.as_bytes()));
+                }
+                self.answered(shared, 1, Ok(b""), sink);
+            }
+            Heard::Refused => sink(Event::Refused(0)),
+        }
     }
 
     fn pong(&mut self, shared: &mut Shared, text: &str) {

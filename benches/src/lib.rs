@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod client;
+pub mod dialect;
 pub mod ledger;
 pub mod many;
 pub mod net;

@@ -22,7 +22,7 @@ pub struct Peer {
     /// What it is.
     pub what: &'static str,
     /// The protocol that the generator speaks with it.
-    pub protocol: u8,
+    pub protocol: &'static str,
     /// The workloads that it can do; empty: all.
     pub workloads: &'static [&'static str],
     kind: Kind,
@@ -38,92 +38,120 @@ enum Kind {
     Node(&'static str),
     /// A program of the workspace in `peers/rust`.
     Rust(&'static str),
+    /// `nats-server` as it is installed.
+    Nats,
 }
 
 const NO_EVENTS: &[&str] = &["fan1", "fan16", "many", "connect", "latency", "idle"];
 
 /// All of them. The first is this project's, the second what the others are divided by.
-pub const PEERS: [Peer; 11] = [
+pub const PEERS: [Peer; 13] = [
     Peer {
         name: "ours",
         what: "this project, 1 worker + 1 broker, schedulingPolicy none",
-        protocol: 2,
+        protocol: "2",
         workloads: &[],
         kind: Kind::Ours(r#""workers":1,"brokers":1,"schedulingPolicy":"none""#),
     },
     Peer {
         name: "floor",
         what: "C on epoll, knows the messages by heart, parses and checks nothing",
-        protocol: 2,
+        protocol: "2",
         workloads: &[],
         kind: Kind::Floor,
     },
     Peer {
         name: "ours, V1",
         what: "the same with clients of protocol 1",
-        protocol: 1,
+        protocol: "1",
         workloads: &["fan1", "many", "echo1", "connect"],
         kind: Kind::Ours(r#""workers":1,"brokers":1,"schedulingPolicy":"none""#),
     },
     Peer {
         name: "ours, rr",
         what: "the same with round-robin handoff through the master",
-        protocol: 2,
+        protocol: "2",
         workloads: &["connect"],
         kind: Kind::Ours(r#""workers":1,"brokers":1,"schedulingPolicy":"rr""#),
     },
     Peer {
         name: "ours, 2 workers",
         what: "2 workers + 1 broker",
-        protocol: 2,
+        protocol: "2",
         workloads: &["fan1", "fan16", "many", "chat"],
         kind: Kind::Ours(r#""workers":2,"brokers":1,"schedulingPolicy":"rr""#),
     },
     Peer {
         name: "SC 4.3.2",
         what: "SocketCluster 4.3.2 from npm on ws, 1 worker + 1 broker",
-        protocol: 1,
+        protocol: "1",
         workloads: &[],
         kind: Kind::Node("sc4"),
     },
     Peer {
         name: "SC 20",
         what: "socketcluster-server 20.0.1 from npm on ws 8, one process, no broker",
-        protocol: 2,
+        protocol: "2",
         workloads: &[],
         kind: Kind::Node("sc20"),
     },
     Peer {
         name: "ws",
         what: "npm ws 8 alone, messages by substring",
-        protocol: 2,
+        protocol: "2",
         workloads: &[],
         kind: Kind::Node("ws"),
     },
     Peer {
         name: "fastwebsockets",
         what: "fastwebsockets 0.10 on hyper, one thread, messages by substring",
-        protocol: 2,
+        protocol: "2",
         workloads: &[],
         kind: Kind::Rust("fastws"),
     },
     Peer {
         name: "tungstenite",
         what: "tokio-tungstenite 0.28, one thread, messages by substring",
-        protocol: 2,
+        protocol: "2",
         workloads: &[],
         kind: Kind::Rust("ttung"),
     },
     Peer {
         name: "socketcluster_server",
         what: "the crate socketcluster_server 0.2.1, one thread; it has no handlers for events",
-        protocol: 1,
+        protocol: "1",
         workloads: NO_EVENTS,
         kind: Kind::Rust("scserver"),
     },
+    Peer {
+        name: "socketioxide",
+        what: "socketioxide 0.18 on hyper, one thread: Socket.IO, channels are rooms",
+        protocol: "socketio",
+        workloads: &[],
+        kind: Kind::Rust("sioxide"),
+    },
+    Peer {
+        name: "nats-server",
+        what: "nats-server with its WebSocket listener: NATS, channels are subjects",
+        protocol: "nats",
+        workloads: NO_EVENTS,
+        kind: Kind::Nats,
+    },
 ];
 
+/// This project's cluster with these options (a piece of JSON without its braces).
+#[must_use]
+pub const fn ours(options: &'static str) -> Peer {
+    Peer { name: "ours", what: "this project", protocol: "2", workloads: &[], kind: Kind::Ours(options) }
+}
+
 impl Peer {
+    /// The path of its WebSockets.
+    #[must_use]
+    pub fn path(&self) -> &'static str {
+        if self.protocol == "socketio" { "/socket.io/?EIO=4&transport=websocket" } else { "/socketcluster/" }
+    }
+
     /// Whether it can do a workload.
     #[must_use]
     pub fn does(&self, workload: &str) -> bool {
@@ -137,6 +165,7 @@ impl Peer {
     pub fn prepare(&self, dir: &Path) -> io::Result<()> {
         match self.kind {
             Kind::Ours(_) => Ok(()),
+            Kind::Nats => run(Command::new("nats-server").arg("--version").stdout(Stdio::null())),
             Kind::Floor => {
                 fs::create_dir_all(dir)?;
                 let source = concat!(env!("CARGO_MANIFEST_DIR"), "/floor/floor.c");
@@ -198,6 +227,14 @@ impl Peer {
                 command
             }
             Kind::Rust(name) => Command::new(dir.join("rust/release").join(name)),
+            Kind::Nats => {
+                let file = dir.join("nats.conf");
+                let listener = format!("websocket {{ listen: \"127.0.0.1:{port}\", no_tls: true }}");
+                fs::write(&file, format!("listen: \"127.0.0.1:-1\"\nmax_connections: 19000\n{listener}\n"))?;
+                let mut command = Command::new("nats-server");
+                command.arg("--config").arg(file);
+                return Ok(command);
+            }
         };
         command.arg(port.to_string());
         Ok(command)

@@ -118,7 +118,7 @@ fn measure(args: &Args, peer: &Peer, server: &Server, load: usize) -> io::Result
     let output = Command::new(sibling("load")?)
         .args(LOADS[load].1)
         .args(["--address", &format!("127.0.0.1:{}", server.port), "--pid", &server.pid().to_string()])
-        .args(["--protocol", &peer.protocol.to_string(), "--cpu", &(args.cpu + 1).to_string()])
+        .args(["--protocol", peer.protocol, "--path", peer.path(), "--cpu", &(args.cpu + 1).to_string()])
         .args(["--duration", &args.duration.to_string(), "--warmup", "0.3", "--quiet"])
         .output()?;
     serde_json::from_slice(&output.stdout)

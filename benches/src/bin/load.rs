@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use benches::client::Shared;
+use benches::dialect::Dialect;
 use benches::many;
 use benches::net::Net;
 use benches::run::{Outcome, Settings, run};
@@ -28,9 +29,9 @@ struct Args {
     /// Path of WebSockets
     #[arg(long, default_value = "/socketcluster/")]
     path: String,
-    /// Which SocketCluster protocol to speak: 1 (up to 14.x) or 2
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
-    protocol: u8,
+    /// Which protocol to speak
+    #[arg(long, value_enum, default_value_t = Protocol::V2)]
+    protocol: Protocol,
     /// Process id of the server, to measure what it costs
     #[arg(long)]
     pid: Option<u32>,
@@ -79,6 +80,21 @@ struct Args {
     /// One of several processes
     #[arg(long, hide = true)]
     part: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Protocol {
+    /// SocketCluster up to 14.x
+    #[value(name = "1")]
+    V1,
+    /// SocketCluster from 15 on
+    #[value(name = "2")]
+    V2,
+    /// Socket.IO 4, with SocketCluster's events
+    #[value(name = "socketio")]
+    SocketIo,
+    /// NATS over WebSocket: fanout, many, connect and idle
+    Nats,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -143,9 +159,14 @@ fn measure(args: &Args) -> io::Result<Outcome> {
         return many::run(&std::env::args().skip(1).collect::<Vec<_>>(), connections, descriptors, &settings);
     }
     let server = resolve(&args.address)?;
-    let version = if args.protocol == 1 { Version::V1 } else { Version::V2 };
+    let version = if args.protocol == Protocol::V1 { Version::V1 } else { Version::V2 };
     let mut workload = workload(args);
-    let shared = Shared::new(version, &args.address, &args.path, args.size.max(benches::body::MIN_LEN));
+    let mut shared = Shared::new(version, &args.address, &args.path, args.size.max(benches::body::MIN_LEN));
+    shared.dialect = match args.protocol {
+        Protocol::V1 | Protocol::V2 => Dialect::SocketCluster,
+        Protocol::SocketIo => Dialect::SocketIo,
+        Protocol::Nats => Dialect::Nats,
+    };
     let mut net = Net::new(server, shared, workload.channels())?;
     net.lean = args.workload == Kind::Idle;
     run(net, &mut *workload, &settings)
