@@ -4,6 +4,7 @@
 pub mod body;
 pub mod client;
 pub mod dialect;
+pub mod goals;
 pub mod ledger;
 pub mod many;
 pub mod net;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use benches::peers::{PEERS, Peer, Server, sibling};
-use benches::{plot, report};
+use benches::{goals, plot, report};
 use clap::Parser;
 use serde_json::{Value, json};
 
@@ -36,6 +36,9 @@ struct Args {
     /// Where programs are built and results written
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/compare"))]
     dir: PathBuf,
+    /// Measure nothing; make the tables from the results in `dir`
+    #[arg(long)]
+    again: bool,
     /// Put the table into this file, between its markers, and the plot beside it
     #[arg(long)]
     readme: Option<PathBuf>,
@@ -59,6 +62,9 @@ type Results = BTreeMap<(usize, usize), Vec<Value>>;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if args.again {
+        return end(read(&args).and_then(|(peers, results, head)| write(&args, &head, &peers, &results)), 0);
+    }
     let peers: Vec<usize> = (0..PEERS.len())
         .filter(|&at| args.only.is_empty() || args.only.iter().any(|name| PEERS[at].name.contains(name.as_str())))
         .filter(|&at| match PEERS[at].prepare(&args.dir) {
@@ -82,13 +88,33 @@ fn main() -> ExitCode {
             }
         }
     }
-    match write(&args, &peers, &results) {
+    end(write(&args, &report::circumstances(), &peers, &results), faults)
+}
+
+fn end(written: io::Result<()>, faults: u64) -> ExitCode {
+    match written {
         Ok(()) => ExitCode::from(u8::from(faults > 0)),
         Err(error) => {
             eprintln!("compare: {error}");
             ExitCode::from(2)
         }
     }
+}
+
+/// What an earlier run wrote.
+fn read(args: &Args) -> io::Result<(Vec<usize>, Results, String)> {
+    let all: Vec<Value> = serde_json::from_slice(&fs::read(args.dir.join("compare.json"))?)?;
+    let mut results = Results::new();
+    for entry in &all {
+        let peer = PEERS.iter().position(|peer| entry["server"] == peer.name);
+        let load = LOADS.iter().position(|load| entry["load"] == load.0);
+        if let (Some(peer), Some(load), Some(rounds)) = (peer, load, entry["rounds"].as_array()) {
+            results.insert((peer, load), rounds.clone());
+        }
+    }
+    let peers = (0..PEERS.len()).filter(|&at| results.keys().any(|(peer, _)| *peer == at)).collect();
+    let text = fs::read_to_string(args.dir.join("compare.md"))?;
+    Ok((peers, results, text.lines().next().unwrap_or_default().to_owned()))
 }
 
 /// All loads on one server that was started for it; answers the faults.
@@ -130,10 +156,10 @@ fn median(results: &Results, peer: usize, load: usize, figure: &str) -> Option<f
     report::median(figures.collect())
 }
 
-fn write(args: &Args, peers: &[usize], results: &Results) -> io::Result<()> {
+fn write(args: &Args, head: &str, peers: &[usize], results: &Results) -> io::Result<()> {
     fs::create_dir_all(&args.dir)?;
     let (mut table, mut groups) = (String::new(), Vec::new());
-    table += &format!("{}\n\n", report::circumstances());
+    table += &format!("{head}\n\n");
     table += &format!(
         "`cargo run --release -p benches --bin compare -- --rounds {} --duration {}`\n\n",
         args.rounds, args.duration
@@ -167,8 +193,16 @@ fn write(args: &Args, peers: &[usize], results: &Results) -> io::Result<()> {
     table += &other_table(peers, results);
     let faults: u64 = results.values().flatten().filter_map(|outcome| outcome["faults"].as_u64()).sum();
     let runs: usize = results.values().map(Vec::len).sum();
+    table += "\n";
+    for &peer in peers {
+        table += &format!("- **{}**: {}\n", PEERS[peer].name, PEERS[peer].what);
+    }
     table += &format!("\nLost, doubled, out of order or refused in all {runs} runs: {faults}.\n");
-    println!("{table}");
+    let goals = goals::table(&|server, load, figure| {
+        let peer = PEERS.iter().position(|peer| peer.name == server)?;
+        median(results, peer, LOADS.iter().position(|other| other.0 == load)?, figure)
+    });
+    println!("{table}\n{goals}");
     let svg = plot::bars("Work per CPU second, as a share of the floor's", &groups);
     let all: Vec<Value> = results
         .iter()
@@ -181,6 +215,7 @@ fn write(args: &Args, peers: &[usize], results: &Results) -> io::Result<()> {
     fs::write(args.dir.join("compare.svg"), &svg)?;
     if let Some(readme) = &args.readme {
         report::between_markers(readme, "compare", &table)?;
+        report::between_markers(readme, "goals", &goals)?;
         let plots = readme.with_file_name("plots");
         fs::create_dir_all(&plots)?;
         fs::write(plots.join("compare.svg"), &svg)?;
