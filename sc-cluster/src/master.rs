@@ -84,8 +84,10 @@ pub(crate) fn run(mut options: Options, hooks: Hooks) -> Result<u8, StartError> 
     let mut entropy = sys::entropy::SystemEntropy::new();
     if options.auth_key.is_none() && options.auth_private_key.is_none() {
         log::info("authKey is not set: tokens are signed with a random key and do not survive a restart");
-        options.auth_key = Some(entropy.hex(32));
+        options.auth_key = Some(entropy.hex(32).into());
     }
+    // A key that does not work is found here, not by each worker again and again.
+    crate::roles::auth(&options).map_err(crate::InvalidOptionsError)?;
     let port = listener.local_addr()?.port();
     let config = SupConfig::new(&options, descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(1));
     let poll = Poll::new()?;

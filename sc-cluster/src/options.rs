@@ -150,15 +150,18 @@ pub struct Options {
     pub middleware_emit_warnings: bool,
 
     /// Secret with which tokens are signed; `None`: a random one at each start.
-    pub auth_key: Option<String>,
+    pub auth_key: Option<Secret>,
     /// Private key in PEM, to sign with; needs `auth_public_key`.
-    pub auth_private_key: Option<String>,
+    pub auth_private_key: Option<Secret>,
     /// Public key in PEM, to verify with; needs `auth_private_key`.
     pub auth_public_key: Option<String>,
     /// Algorithm of signatures; `None`: HS256, or what fits the key pair.
     pub auth_algorithm: Option<String>,
     /// Algorithms that are accepted in tokens; `None`: all that fit the key, or `auth_algorithm` if it is set.
     pub auth_verify_algorithms: Option<Vec<String>>,
+    /// More keys to verify tokens with: secrets, or public keys in PEM. To rotate keys, the old one stands here until the last
+    /// token that it signed has expired.
+    pub auth_verify_keys: Vec<Secret>,
     /// Life of a token, in seconds, where its maker says nothing.
     #[serde(rename = "authDefaultExpiry")]
     pub auth_default_expiry_secs: u64,
@@ -203,6 +206,12 @@ impl Secret {
 impl From<&str> for Secret {
     fn from(text: &str) -> Self {
         Self(text.to_owned())
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
     }
 }
 
@@ -270,6 +279,7 @@ impl Default for Options {
             auth_public_key: None,
             auth_algorithm: None,
             auth_verify_algorithms: None,
+            auth_verify_keys: Vec::new(),
             auth_default_expiry_secs: 86_400,
             extra: Map::new(),
         }
@@ -394,7 +404,7 @@ impl Options {
         if self.secret_key.as_ref().is_some_and(|secret| secret.text().is_empty()) {
             return refuse("The secretKey option must not be empty".to_owned());
         }
-        if self.auth_key.as_deref() == Some("") {
+        if self.auth_key.as_ref().is_some_and(|secret| secret.text().is_empty()) {
             return refuse("The authKey option must not be empty".to_owned());
         }
         Ok(self.oddities())

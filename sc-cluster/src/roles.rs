@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use sc_auth::{Algorithm, JwtConfig, JwtEngine, Key};
+use sc_auth::{Algorithm, JwtConfig, JwtEngine, Key, VerifyKey};
 use sc_broker::{BrokerLimits, StoreLimits};
 use sc_protocol::{Entropy, heartbeat::Policy};
 use sc_server::{Config, Engine, Origins, Worker};
@@ -24,7 +24,7 @@ use crate::{
     letters::LetterBox,
     log,
     net::NetConfig,
-    options::{Options, ProtocolVersion},
+    options::{Options, ProtocolVersion, Secret},
     pages::Pages,
     sys::entropy::SystemEntropy,
     worker_proc::{WorkerConfig, WorkerLoop},
@@ -211,8 +211,8 @@ fn engine<S: Send + 'static, P: Default + Send + 'static>(
 /// found before anything is started.
 pub(crate) fn auth(options: &Options) -> Result<JwtEngine, String> {
     let key = Key::from_options(
-        options.auth_key.as_deref(),
-        options.auth_private_key.as_deref(),
+        options.auth_key.as_ref().map(Secret::text),
+        options.auth_private_key.as_ref().map(Secret::text),
         options.auth_public_key.as_deref(),
     );
     let key = key.map_err(|error| error.to_string())?.ok_or("there is no key to sign tokens with")?;
@@ -220,9 +220,15 @@ pub(crate) fn auth(options: &Options) -> Result<JwtEngine, String> {
     let algorithm = options.auth_algorithm.as_ref().map(named).transpose()?;
     let list = options.auth_verify_algorithms.as_ref();
     let verify_algorithms = list.map(|names| names.iter().map(named).collect()).transpose()?;
+    let more = options.auth_verify_keys.iter().map(|key| {
+        let is_pem = key.text().contains("-----BEGIN ");
+        let key = if is_pem { VerifyKey::public(key.text()) } else { VerifyKey::shared(key.text()) };
+        key.map_err(|error| format!("authVerifyKeys: {error}"))
+    });
     JwtEngine::new(JwtConfig {
         algorithm,
         verify_algorithms,
+        more_verify_keys: more.collect::<Result<_, _>>()?,
         default_expiry_secs: options.auth_default_expiry_secs,
         ..JwtConfig::new(key)
     })
@@ -258,5 +264,34 @@ fn config(start: &WorkerStart) -> Config {
         middleware_emit_warnings: options.middleware_emit_warnings,
         crash_worker_on_error: options.crash_worker_on_error,
         ..Config::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sc_auth::AuthEngine;
+
+    use super::*;
+
+    fn options(key: &str, verify: &[&str]) -> Options {
+        let more = verify.iter().map(|key| Secret::from(*key)).collect();
+        Options { auth_key: Some(key.into()), auth_verify_keys: more, ..Options::default() }
+    }
+
+    #[test]
+    fn tokens_of_the_last_key_stay_good_while_it_is_named() {
+        let old = auth(&options("old", &[])).unwrap().sign(&mut serde_json::Map::new(), None, 1000).unwrap();
+        assert!(auth(&options("new", &["old"])).unwrap().verify(&old, 1001).is_ok());
+        assert!(auth(&options("new", &[])).unwrap().verify(&old, 1001).is_err());
+    }
+
+    #[test]
+    fn a_key_that_does_not_work_is_named() {
+        let error = |options: Options| auth(&options).unwrap_err();
+        assert!(error(options("new", &[""])).starts_with("authVerifyKeys: "));
+        let algorithm = Options { auth_algorithm: Some("RS256".to_owned()), ..options("new", &[]) };
+        assert!(error(algorithm).contains("RS256"));
+        let unknown = Options { auth_algorithm: Some("none".to_owned()), ..options("new", &[]) };
+        assert!(error(unknown).contains("none"));
     }
 }

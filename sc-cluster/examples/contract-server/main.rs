@@ -20,7 +20,7 @@ use std::env;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use sc_cluster::prelude::*;
+use sc_cluster::{Secret, prelude::*};
 use serde_json::json;
 
 fn main() -> ExitCode {
@@ -62,9 +62,9 @@ fn settings() -> Result<(Options, String), String> {
         brokers: value("BROKERS")?,
         auth_key: match private {
             Some(_) => None,
-            None => Some(text("AUTH_KEY").unwrap_or_else(|| "contract-test-key".to_owned())),
+            None => Some(text("AUTH_KEY").map_or_else(|| "contract-test-key".into(), Secret::from)),
         },
-        auth_private_key: private,
+        auth_private_key: private.map(Secret::from),
         auth_public_key: public,
         auth_algorithm: text("AUTH_ALG"),
         auth_default_expiry_secs: value("AUTH_EXPIRY")?.unwrap_or(86_400),
