@@ -25,8 +25,12 @@ pub fn bars(title: &str, groups: &[(String, Vec<(String, f64)>)]) -> String {
     for (group, bars) in groups {
         let _ = write!(svg, "<text class=\"t\" x=\"8\" y=\"{:.0}\">{}</text>", y + 6.0, escape(group));
         y += 12.0;
-        for (number, (name, value)) in bars.iter().enumerate() {
-            let colour = COLOURS[number % COLOURS.len()];
+        for (name, value) in bars {
+            let colour = match name.as_str() {
+                "floor" => COLOURS[1],
+                name if name.starts_with("ours") => COLOURS[0],
+                _ => COLOURS[7],
+            };
             let _ = write!(
                 svg,
                 "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{}</text><rect x=\"{LEFT}\" y=\"{:.0}\" width=\"{:.1}\" height=\"12\" \
