@@ -88,7 +88,10 @@ fn main() -> ExitCode {
             }
         }
     }
-    end(write(&args, &report::circumstances(), &peers, &results), faults)
+    let Args { rounds, duration, .. } = &args;
+    let command = format!("`cargo run --release -p benches --bin compare -- --rounds {rounds} --duration {duration}`");
+    let head = format!("{}\n\n{command}", report::circumstances());
+    end(write(&args, &head, &peers, &results), faults)
 }
 
 fn end(written: io::Result<()>, faults: u64) -> ExitCode {
@@ -114,7 +117,7 @@ fn read(args: &Args) -> io::Result<(Vec<usize>, Results, String)> {
     }
     let peers = (0..PEERS.len()).filter(|&at| results.keys().any(|(peer, _)| *peer == at)).collect();
     let text = fs::read_to_string(args.dir.join("compare.md"))?;
-    Ok((peers, results, text.lines().next().unwrap_or_default().to_owned()))
+    Ok((peers, results, text.lines().take(3).collect::<Vec<_>>().join("\n")))
 }
 
 /// All loads on one server that was started for it; answers the faults.
@@ -160,10 +163,6 @@ fn write(args: &Args, head: &str, peers: &[usize], results: &Results) -> io::Res
     fs::create_dir_all(&args.dir)?;
     let (mut table, mut groups) = (String::new(), Vec::new());
     table += &format!("{head}\n\n");
-    table += &format!(
-        "`cargo run --release -p benches --bin compare -- --rounds {} --duration {}`\n\n",
-        args.rounds, args.duration
-    );
     table += "Per CPU second of the server, and in brackets as a share of the floor's:\n\n| server |";
     let shown = 0..7;
     for load in shown.clone() {
