@@ -85,7 +85,11 @@ impl WorkerProc {
         let mut taken = self.taken;
         for order in orders {
             if !self.life.goes_on() {
-                return;
+                // The kernel closes what a process had not read when it ended.
+                if let Order::Link { stream, .. } = order {
+                    env.net.close(stream, End::Near, env.clock.now());
+                }
+                continue;
             }
             match order {
                 Order::Conns(conns) => {
