@@ -60,6 +60,8 @@ pub(crate) struct BrokerLoop {
 struct WorkerLink {
     /// For the log.
     name: String,
+    /// As the peer gave it with its first message.
+    pid: Option<u32>,
     link: BrokerLink,
 }
 
@@ -252,7 +254,7 @@ impl BrokerLoop {
                 if self.links.len() <= number as usize {
                     self.links.resize_with(number as usize + 1, || None);
                 }
-                self.links[number as usize] = Some(WorkerLink { name, link });
+                self.links[number as usize] = Some(WorkerLink { name, pid: None, link });
             }
             Err(error) => {
                 self.broker.detached(self.at.now, LinkId(number));
@@ -277,12 +279,20 @@ impl BrokerLoop {
         match read {
             Ok(ReadEnd::Drained | ReadEnd::Budget) => {}
             Ok(ReadEnd::Closed) => self.end_link(number),
-            Err(error) => {
-                let message = format!("the link to {} is dropped: {error}", worker.name);
-                self.report(Level::Error, message);
-                self.end_link(number);
+            Err(error) => self.drop_link(number, &error.to_string()),
+        }
+    }
+
+    /// Ends a link whose worker lives on. It would have no link to this broker any more, so the master replaces it.
+    fn drop_link(&mut self, number: u32, why: &str) {
+        if let Some(Some(worker)) = self.links.get(number as usize) {
+            let (message, pid) = (format!("the link to {} is dropped: {why}", worker.name), worker.pid);
+            self.report(Level::Error, message);
+            if let Some(pid) = pid {
+                self.master.send(&Control::Unlinked { pid });
             }
         }
+        self.end_link(number);
     }
 
     fn end_link(&mut self, number: u32) {
@@ -322,6 +332,11 @@ impl BrokerLoop {
                 application.event(&mut self.broker, &mut self.outside, &event);
             }
             match event {
+                BrokerEvent::Hello { link: LinkId(number), pid, .. } => {
+                    if let Some(Some(worker)) = self.links.get_mut(number as usize) {
+                        worker.pid = Some(pid);
+                    }
+                }
                 BrokerEvent::Overloaded(LinkId(number)) => {
                     self.overloaded.insert(number, self.at.now);
                     if let Some(Some(worker)) = self.links.get(number as usize) {
@@ -388,10 +403,7 @@ impl BrokerLoop {
     fn give_up_hung(&mut self) {
         let Some(timeout) = self.hang_timeout else { return };
         while let Some((&number, _)) = self.overloaded.iter().find(|&(_, &since)| since + timeout <= self.at.now) {
-            let name = self.links[number as usize].as_ref().map_or("a worker", |worker| worker.name.as_str());
-            let message = format!("{name} did not read for workerHangTimeout: its link is dropped");
-            self.report(Level::Error, message);
-            self.end_link(number);
+            self.drop_link(number, "it did not read for workerHangTimeout");
             self.overloaded.remove(&number);
         }
     }

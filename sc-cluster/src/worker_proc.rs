@@ -324,6 +324,8 @@ impl WorkerLoop {
                 self.links[shard as usize] = None;
                 self.brain.link_queued(shard, 0);
                 self.brain.link_down(at, shard);
+                // Only a successor gets another link.
+                self.crashed = true;
             }
         }
     }

@@ -223,3 +223,19 @@ fn a_reload_whose_new_worker_fails_leaves_the_old_ones() {
     assert!(rig.process(old[1]).drained);
     assert_ne!(rig.worker(1), old[1]);
 }
+
+#[test]
+fn a_worker_whose_link_a_broker_dropped_is_replaced_and_not_its_successor() {
+    let mut rig = Rig::running(r#"{"workers": 2, "brokers": 2}"#);
+    let (broker, worker, other) = (rig.broker(0), rig.worker(1), rig.worker(0));
+    let pid = 1000 + worker.0;
+    rig.control(broker, Control::Unlinked { pid });
+    assert!(rig.process(worker).killed && !rig.process(other).killed);
+    rig.die(worker);
+    rig.advance(SEC);
+    let successor = rig.worker(1);
+    assert_ne!(successor, worker);
+    // A second broker says the same, late.
+    rig.control(rig.broker(1), Control::Unlinked { pid });
+    assert!(!rig.process(successor).killed);
+}

@@ -309,6 +309,12 @@ pub enum Control<'a> {
         /// How many.
         count: u32,
     },
+    /// Broker to master: it has dropped its link to this worker, which has not read it for too long or sent what makes no sense. The
+    /// worker is of no use without it.
+    Unlinked {
+        /// The worker's process id.
+        pid: u32,
+    },
     /// Child to master: alive.
     Beat {
         /// Connections open now.
@@ -343,6 +349,7 @@ impl<'a> Control<'a> {
                 out.extend_from_slice(&total.to_be_bytes());
             }
             Self::ConnsLost { count } => put_number(out, CONNS_LOST, count),
+            Self::Unlinked { pid } => put_number(out, UNLINKED, pid),
             Self::Beat { connections } => put_number(out, BEAT, connections),
             Self::Report(json) => put_text(out, REPORT, json),
             Self::Status(json) => put_text(out, STATUS, json),
@@ -382,6 +389,7 @@ impl<'a> Control<'a> {
             READY => Self::Ready,
             CONNS_TAKEN => Self::ConnsTaken { total: body.u64()? },
             CONNS_LOST => Self::ConnsLost { count: body.u32()? },
+            UNLINKED => Self::Unlinked { pid: body.u32()? },
             BEAT => Self::Beat { connections: body.u32()? },
             REPORT => Self::Report(body.rest()?),
             STATUS => Self::Status(body.rest()?),
@@ -444,6 +452,7 @@ const BEAT: u8 = 67;
 const REPORT: u8 = 68;
 const STATUS: u8 = 69;
 const CONNS_LOST: u8 = 70;
+const UNLINKED: u8 = 71;
 
 /// Where the frame that begins `data` ends, as soon as its length is there. The end is always beyond the length field.
 fn frame_end(data: &[u8]) -> Result<Option<usize>, IpcError> {

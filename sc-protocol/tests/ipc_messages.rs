@@ -77,7 +77,7 @@ proptest! {
             Control::Link { peer: number }, Control::Linked, Control::Terminate, Control::Message { id: total, json: &text }, Control::Ready,
             Control::ConnsTaken { total }, Control::Beat { connections: number }, Control::Report(&text),
             Control::Reply { id: total, json: &text }, Control::Status(&text), Control::Drain { millis: number },
-            Control::ConnsLost { count: number },
+            Control::ConnsLost { count: number }, Control::Unlinked { pid: number },
         ];
         for control in all {
             let mut msg = Vec::new();

@@ -29,6 +29,7 @@ struct Link {
     wire: Wire,
     tap: LinkReader,
     blocked: bool,
+    pid: Option<u32>,
 }
 
 impl BrokerProc {
@@ -62,7 +63,8 @@ impl BrokerProc {
                 Order::Link { peer, stream } => {
                     let LinkId(number) = self.broker.attach(env.clock.now());
                     let wire = Wire::new(stream, End::Far, false);
-                    self.links.insert(number, Link { worker: peer, wire, tap: LinkReader::new(), blocked: false });
+                    self.links
+                        .insert(number, Link { worker: peer, wire, tap: LinkReader::new(), blocked: false, pid: None });
                 }
                 Order::Linked => self.broker.all_attached(),
                 Order::Terminate => self.life.exit = Some(0),
@@ -78,7 +80,7 @@ impl BrokerProc {
         }
         self.broker.release_held(|_, _| ());
         self.write(env);
-        self.handle_events(env);
+        self.handle_events(env, words);
         if self.life.goes_on() && self.life.beat_at <= env.clock.now() {
             self.life.beat_at = env.clock.now() + Duration::from_secs(1);
             words.push(Word::Beat(self.links.len() as u32));
@@ -130,10 +132,15 @@ impl BrokerProc {
         }
     }
 
-    fn handle_events(&mut self, env: &mut Env) {
+    fn handle_events(&mut self, env: &mut Env, words: &mut Vec<Word>) {
         let now = env.clock.now();
         while let Some(event) = self.broker.poll_event() {
             match event {
+                BrokerEvent::Hello { link: LinkId(number), pid, .. } => {
+                    if let Some(link) = self.links.get_mut(&number) {
+                        link.pid = Some(pid);
+                    }
+                }
                 BrokerEvent::Overloaded(LinkId(number)) => _ = self.overloaded.insert(number, now),
                 BrokerEvent::Relieved(LinkId(number)) => _ = self.overloaded.remove(&number),
                 _ => {}
@@ -146,6 +153,9 @@ impl BrokerProc {
             .map(|(number, _)| *number)
             .collect();
         for number in hung {
+            if let Some(pid) = self.links.get(&number).and_then(|link| link.pid) {
+                words.push(Word::Unlinked(pid));
+            }
             self.end_link(env, number);
         }
         let most = limits().link_bytes_max + limits().answers_bytes_max;

@@ -153,6 +153,7 @@ impl Master {
                 let control = match word {
                     Word::Ready => Control::Ready,
                     Word::Beat(connections) => Control::Beat { connections },
+                    Word::Unlinked(pid) => Control::Unlinked { pid },
                     Word::Lost(count) => {
                         child.given.drain(..count as usize);
                         Control::ConnsLost { count }

@@ -36,6 +36,8 @@ pub(crate) enum Word {
     /// The next so many connections did not arrive.
     Lost(u32),
     Beat(u32),
+    /// The worker of this process id did not read its link, which is dropped.
+    Unlinked(u32),
 }
 
 #[derive(Debug)]

@@ -397,6 +397,7 @@ impl Supervisor {
             Control::ConnsTaken { total } => self.conns_taken(key, total),
             Control::ConnsLost { count } => self.conns_lost(now, key, count as usize),
             Control::Beat { connections } => child.beat(connections),
+            Control::Unlinked { pid } => self.unlinked(pid),
             // What is said is for the application and the log; here it is a sign of life.
             Control::Report(_) | Control::Status(_) | Control::Message { .. } | Control::Reply { .. } => {}
             Control::Init(_)
@@ -521,6 +522,15 @@ impl Supervisor {
             } else {
                 self.kill_because(key, "it gave no sign of life for workerHangTimeout; it is killed");
             }
+        }
+    }
+
+    /// A broker has dropped its link to a worker, which gets no other one: it is replaced, and its successor has a link to each
+    /// broker. By now its number may be that of another worker; the process id tells.
+    fn unlinked(&mut self, pid: u32) {
+        let mut workers = self.children.iter().filter(|(_, child)| child.role == Role::Worker);
+        if let Some((&key, _)) = workers.find(|(_, child)| child.pid == Some(pid)) {
+            self.kill_because(key, "a broker has dropped its link to it; it is killed");
         }
     }
 
