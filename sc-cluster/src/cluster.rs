@@ -66,6 +66,7 @@ pub struct ClusterReady {
 pub struct Cluster {
     options: Result<Options, InvalidOptionsError>,
     pages: Pages,
+    init: Option<Box<dyn Fn(Role)>>,
     worker: Option<WorkerMain>,
     broker: Option<BrokerMake>,
     hooks: Hooks,
@@ -75,14 +76,28 @@ impl Cluster {
     /// A cluster with these options.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self { options: Ok(options), pages: Pages::new(), worker: None, broker: None, hooks: Hooks::default() }
+        Self {
+            options: Ok(options),
+            pages: Pages::new(),
+            init: None,
+            worker: None,
+            broker: None,
+            hooks: Hooks::default(),
+        }
     }
 
     /// A cluster with the defaults, as the environment changes them ([`Options::from_env`]). What is wrong with the environment
     /// is said by [`run`](Self::run).
     #[must_use]
     pub fn from_env() -> Self {
-        Self { options: Options::from_env(), pages: Pages::new(), worker: None, broker: None, hooks: Hooks::default() }
+        Self {
+            options: Options::from_env(),
+            pages: Pages::new(),
+            init: None,
+            worker: None,
+            broker: None,
+            hooks: Hooks::default(),
+        }
     }
 
     /// The web pages that the workers serve beside WebSockets; those given before are forgotten.
@@ -142,6 +157,14 @@ impl Cluster {
         self.broker = Some(Box::new(move |start| {
             make(start).into_broker().map(|controller| Box::new(controller) as Box<dyn Application>)
         }));
+        self
+    }
+
+    /// Runs first in each worker and broker process, before their own code: SC's `initController`, for what both need (a log of one's
+    /// own, the number of open files). What is to be done in the master too stands in `main`, which runs in all processes.
+    #[must_use]
+    pub fn init(mut self, init: impl Fn(Role) + 'static) -> Self {
+        self.init = Some(Box::new(init));
         self
     }
 
@@ -238,6 +261,9 @@ impl Cluster {
             return ExitCode::FAILURE;
         }
         log::init_child(init.options.log_level);
+        if let Some(first) = &self.init {
+            first(init.role);
+        }
         match (init.role, self.worker) {
             (Role::Worker, Some(main)) => main(control, init, &Arc::new(self.pages)),
             (Role::Broker, _) => roles::run_broker(control, init, self.broker.as_ref()),

@@ -44,8 +44,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// What can be set about connections.
 #[derive(Debug, Clone)]
 pub(crate) struct NetConfig {
-    /// The path of WebSockets; `None`: any.
-    pub(crate) path: Option<String>,
+    /// The paths of WebSockets; `None`: any.
+    pub(crate) paths: Option<Vec<String>>,
     /// Unwritten bytes of one connection, at most: beyond it the connection is dropped.
     pub(crate) max_backpressure: usize,
     /// What happens beyond it.
@@ -414,12 +414,13 @@ impl Net {
 
     fn route(&self, slot: u32, head: &RequestHead<'_, '_>, brain: &mut dyn Brain) -> Route {
         if !head.has_token("upgrade", "websocket") {
-            if self.config.path.as_deref() == Some(head.path()) && !self.pages.covers(head.path()) {
+            let for_sockets = self.config.paths.as_ref().is_some_and(|paths| is_among(paths, head));
+            if for_sockets && !self.pages.covers(head.path()) {
                 return Route::Answer(Box::new(pages::upgrade_required(head, self.at.unix_ms)));
             }
             return Route::Answer(Box::new(self.pages.answer(head, !self.draining, self.at.unix_ms)));
         }
-        if self.config.path.as_ref().is_some_and(|path| path != head.path()) {
+        if self.config.paths.as_ref().is_some_and(|paths| !is_among(paths, head)) {
             return Route::Answer(Box::new(pages::error(400, self.at.unix_ms)));
         }
         let stream = self.conns[slot as usize].stream.as_ref();
@@ -548,6 +549,10 @@ impl Net {
             self.dead.push(slot);
         }
     }
+}
+
+fn is_among(paths: &[String], head: &RequestHead<'_, '_>) -> bool {
+    paths.iter().any(|path| path == head.path())
 }
 
 /// What an event said about a connection.

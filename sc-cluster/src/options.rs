@@ -4,7 +4,7 @@
 //! unchanged; keys that mean nothing here are kept in [`Options::extra`] and reach every process. The table of all options stands in
 //! the README of this crate, and a test holds it to this file.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -98,6 +98,8 @@ pub struct Options {
     pub path: Option<String>,
     /// Which of SocketCluster's two protocols clients may speak.
     pub protocol_version: ProtocolVersion,
+    /// More paths of WebSocket connections, each with the protocol of its clients.
+    pub protocol_paths: BTreeMap<String, ProtocolVersion>,
     /// How long the answer to `#handshake` waits for the pong that tells which protocol the client speaks, in milliseconds.
     #[serde(rename = "versionProbeTimeout")]
     pub version_probe_timeout_ms: u64,
@@ -254,6 +256,7 @@ impl Default for Options {
             secret_key: None,
             path: Some("/socketcluster/".to_owned()),
             protocol_version: ProtocolVersion::Auto,
+            protocol_paths: BTreeMap::new(),
             version_probe_timeout_ms: 100,
             ping_interval_ms: 8000,
             ping_timeout_ms: None,
@@ -413,8 +416,12 @@ impl Options {
     /// `path` as it is compared: with a slash at both ends, which SocketCluster adds where they are missing. `None`: any path.
     #[must_use]
     pub fn path(&self) -> Option<String> {
-        let path = self.path.as_ref()?.trim_matches('/');
-        Some(if path.is_empty() { "/".to_owned() } else { format!("/{path}/") })
+        self.path.as_deref().map(with_slashes)
+    }
+
+    /// `protocolPaths`, the paths as they are compared.
+    pub(crate) fn protocol_paths(&self) -> impl Iterator<Item = (String, ProtocolVersion)> {
+        self.protocol_paths.iter().map(|(path, version)| (with_slashes(path), *version))
     }
 
     pub(crate) const fn millis(ms: u64) -> Duration {
@@ -489,6 +496,13 @@ impl Options {
             ));
         }
         odd
+    }
+}
+
+fn with_slashes(path: &str) -> String {
+    match path.trim_matches('/') {
+        "" => "/".to_owned(),
+        path => format!("/{path}/"),
     }
 }
 

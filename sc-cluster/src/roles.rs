@@ -130,7 +130,7 @@ pub(crate) fn run_worker<W: IntoWorker>(
     };
     let config = WorkerConfig {
         net: NetConfig {
-            path: start.options.path(),
+            paths: paths(&start.options),
             max_backpressure: start.options.max_backpressure,
             backpressure_policy: start.options.backpressure_policy,
             head_timeout: start.options.handshake_timeout(),
@@ -235,17 +235,28 @@ pub(crate) fn auth(options: &Options) -> Result<JwtEngine, String> {
     .map_err(|error| error.to_string())
 }
 
+/// The paths of WebSockets; `None`: any.
+fn paths(options: &Options) -> Option<Vec<String>> {
+    let more = options.protocol_paths().map(|(path, _)| path);
+    options.path().map(|path| std::iter::once(path).chain(more).collect())
+}
+
+const fn policy(version: ProtocolVersion) -> Policy {
+    match version {
+        ProtocolVersion::Auto => Policy::Auto,
+        ProtocolVersion::V1 => Policy::V1,
+        ProtocolVersion::V2 => Policy::V2,
+    }
+}
+
 fn config(start: &WorkerStart) -> Config {
     let options = &start.options;
     Config {
         worker_id: start.id,
         pid: start.pid,
         brokers: start.brokers,
-        protocol_version: match options.protocol_version {
-            ProtocolVersion::Auto => Policy::Auto,
-            ProtocolVersion::V1 => Policy::V1,
-            ProtocolVersion::V2 => Policy::V2,
-        },
+        protocol_version: policy(options.protocol_version),
+        protocol_paths: options.protocol_paths().map(|(path, version)| (path.into(), policy(version))).collect(),
         version_probe_timeout: Options::millis(options.version_probe_timeout_ms),
         ping_interval: Options::millis(options.ping_interval_ms),
         ping_timeout: options.ping_timeout_ms.map(Options::millis),

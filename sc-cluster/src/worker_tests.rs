@@ -113,7 +113,7 @@ struct Rig {
 fn rig(pages: Pages, max_backpressure: usize, head_timeout: Duration) -> Rig {
     let (mine, theirs) = SeqPacket::pair().unwrap();
     let net = NetConfig {
-        path: Some("/ws/".to_owned()),
+        paths: Some(vec!["/ws/".to_owned()]),
         max_backpressure,
         backpressure_policy: crate::BackpressurePolicy::Disconnect,
         head_timeout,
@@ -376,7 +376,7 @@ fn what_a_broker_had_written_is_not_lost_with_its_link() {
     control.send(&Control::Link { peer: 0 }, &[near.as_fd()]).unwrap();
     control.send(&Control::Terminate, &[]).unwrap();
     let net = NetConfig {
-        path: None,
+        paths: None,
         max_backpressure: 1 << 20,
         backpressure_policy: crate::BackpressurePolicy::Disconnect,
         head_timeout: Duration::from_secs(10),

@@ -27,6 +27,9 @@ impl<S, P> Core<S, P> {
             self.report(Level::Error, "InvalidOptionsError", NEEDS_VERSION.to_owned());
             self.config.protocol_version = Policy::V2;
         }
+        for (_, policy) in self.config.protocol_paths.iter_mut().filter(|(_, policy)| *policy == Policy::Auto) {
+            *policy = Policy::V2;
+        }
         self.codec = Some(codec);
         let mut ping = BytesMut::new();
         json::write_string(&mut ping, "#1");

@@ -19,6 +19,9 @@ pub struct Config {
     pub brokers: u32,
     /// Which protocol versions are spoken: found out per socket (`Auto`, the default), or one only.
     pub protocol_version: Policy,
+    /// URL paths whose clients speak something else than `protocol_version` says; compared whole, without the query. Which paths
+    /// are served is the driver's affair. Default: none.
+    pub protocol_paths: Vec<(Box<str>, Policy)>,
     /// How long the answer to `#handshake` waits for the first pong, which tells the client's protocol version. Default 100 ms.
     pub version_probe_timeout: Duration,
     /// Time between two pings. Default 8 s.
@@ -75,6 +78,14 @@ pub struct Config {
     pub close_timeout: Duration,
 }
 
+impl Config {
+    /// What clients at this path speak.
+    pub(crate) fn policy(&self, path: &str) -> Policy {
+        let own = self.protocol_paths.iter().find(|(own, _)| **own == *path);
+        own.map_or(self.protocol_version, |(_, policy)| *policy)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -82,6 +93,7 @@ impl Default for Config {
             pid: 0,
             brokers: 1,
             protocol_version: Policy::Auto,
+            protocol_paths: Vec::new(),
             version_probe_timeout: Duration::from_millis(100),
             ping_interval: Duration::from_secs(8),
             ping_timeout: None,

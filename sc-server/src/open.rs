@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use sc_protocol::ScError;
 use sc_protocol::ack::AckTable;
-use sc_protocol::heartbeat::{Probe, Speaks};
+use sc_protocol::heartbeat::{Policy, Probe, Speaks};
 use sc_protocol::http::{self, RequestHead};
 use sc_protocol::packet::Version;
 use sc_protocol::ws::{self, handshake};
@@ -30,7 +30,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
     /// and a [`Close`](crate::Output::Close)) comes as outputs. Bytes behind the head go to [`handle_bytes`](Self::handle_bytes).
     pub fn open(&mut self, at: crate::Time, slot: u32, remote: Option<IpAddr>, head: &RequestHead<'_, '_>) {
         self.core.at = at;
-        let id = self.occupy(slot, remote);
+        let id = self.occupy(slot, remote, self.core.config.policy(head.path()));
         let upgrade = match handshake::check(head) {
             Ok(upgrade) => upgrade,
             Err(error) => {
@@ -64,7 +64,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
         self.settle();
     }
 
-    fn occupy(&mut self, slot: u32, remote: Option<IpAddr>) -> SocketId {
+    fn occupy(&mut self, slot: u32, remote: Option<IpAddr>, policy: Policy) -> SocketId {
         let index = slot as usize;
         if self.core.sockets.len() <= index {
             self.core.sockets.resize_with(index + 1, || None);
@@ -78,7 +78,7 @@ impl<S: Send + 'static, P: Default + Send + 'static> Engine<S, P> {
             phase: Phase::Upgrading,
             connected: false,
             pong_timer: false,
-            probe: Probe::new(self.core.config.protocol_version),
+            probe: Probe::new(policy),
             last_seen: self.core.ticks(),
             name,
             remote,

@@ -302,7 +302,10 @@ impl<S: Send + 'static, P: Default + Send + 'static> Worker<S, P> {
     /// Whether this application can run with this configuration. Error: an `InvalidOptionsError`, as for a
     /// [`codec`](Self::codec) whose clients would have to be asked for their protocol version.
     pub fn check(&self, config: &Config) -> Result<(), ScError> {
-        crate::coded::check(self.codec.as_deref(), config.protocol_version)
+        let paths = config.protocol_paths.iter().map(|(_, policy)| *policy);
+        std::iter::once(config.protocol_version)
+            .chain(paths)
+            .try_for_each(|policy| crate::coded::check(self.codec.as_deref(), policy))
     }
 
     /// Signs and verifies tokens with an engine of the application's own, in place of the one that the options describe:

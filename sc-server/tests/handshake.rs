@@ -169,3 +169,23 @@ fn a_deferred_upgrade_keeps_what_came_behind_it() {
     assert!(matches!(&got[0], Got::Http(head) if head.starts_with("HTTP/1.1 101")), "{got:?}");
     assert!(matches!(got.last(), Some(Got::Text(text)) if text.starts_with(r#"{"rid":1"#)), "{got:?}");
 }
+
+#[test]
+fn a_path_may_speak_one_protocol_only() {
+    let paths = vec![("/old/".into(), Policy::V1), ("/new/".into(), Policy::V2)];
+    let config = Config { protocol_paths: paths, ..Config::default() };
+    let mut rig = Rig::new(1, 1, config, |_| Worker::new(()));
+    for (path, ping, timeout) in [("/old/?a=b", None, 20000), ("/new/", None, 30000), ("/else/", Some("#1"), 0)] {
+        let client = rig.upgrade(0, path);
+        let got = rig.take(client);
+        assert_eq!(got.get(1), ping.map(text).as_ref(), "{path}");
+        rig.send(client, HANDSHAKE);
+        let answers = rig.texts(client);
+        let wanted = format!("\"pingTimeout\":{timeout}");
+        assert_eq!(
+            answers.first().is_some_and(|answer| answer.contains(&wanted)),
+            ping.is_none(),
+            "{path}: {answers:?}"
+        );
+    }
+}

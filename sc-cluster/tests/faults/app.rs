@@ -1,6 +1,6 @@
 //! The application whose processes are killed: this test itself, started again.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::OnceLock};
 
 use sc_cluster::{Cluster, Event, Options, prelude::*};
 use serde_json::json;
@@ -15,6 +15,7 @@ pub(crate) fn run(options: &str) -> ExitCode {
     all.worker_executable = std::env::current_exe().ok();
     Cluster::new(all)
         .page("/", "text/plain", "page")
+        .init(|role| FIRST.set(role.to_string()).expect("it runs once"))
         .worker(|_| worker())
         .on_event(|event, _| {
             if let Event::Message { origin, data } = event {
@@ -44,12 +45,16 @@ pub(crate) fn run(options: &str) -> ExitCode {
         .run()
 }
 
+/// What came before the worker.
+static FIRST: OnceLock<String> = OnceLock::new();
+
 fn worker() -> Worker<()> {
     Worker::new(())
         .on_connection(|(), cx, socket| {
             let whoami = json!({ "worker": cx.worker_id(), "pid": cx.pid() });
             cx.emit(socket, "whoami", &whoami);
         })
+        .on("first", |(), _, _| Reply::data(FIRST.get()))
         .on("master", |(), cx, request| {
             let text: String = request.data()?;
             cx.send_to_master("a word")?;

@@ -12,6 +12,7 @@ pub(crate) fn messages() {
     crowd.until_all_serve("the client");
     let id = u8::from(crowd.clients[0].worker_pid() != server.child("worker 0"));
     let answer = |text: &str| Some(format!("[{},\"{text} to worker {id}\"]", id == 0));
+    assert_eq!(crowd.ask("first", "null"), (None, Some("\"worker\"".to_owned())));
     assert_eq!(crowd.ask("master", "\"hello\""), (None, answer("hello")));
     let (error, _) = crowd.ask("master", "\"fail\"");
     assert!(error.is_some_and(|error| error.contains("NoError")));
