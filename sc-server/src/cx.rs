@@ -1,7 +1,7 @@
 //! What a handler acts through.
 
+use core::net::IpAddr;
 use std::any::Any;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 

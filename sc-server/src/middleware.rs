@@ -11,9 +11,9 @@
 //! | [`PublishIn`] | `#publish` of a client | `publishIn` | `publishIn` |
 //! | [`PublishOut`] | a publish about to go to one subscriber | `publishOut` | `publishOut` |
 
+use core::net::IpAddr;
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::Value;

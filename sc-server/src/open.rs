@@ -1,7 +1,7 @@
 //! The upgrade: origin, handshake middleware, 101, and the first pings.
 
+use core::net::IpAddr;
 use std::borrow::Cow;
-use std::net::IpAddr;
 
 use bytes::{Bytes, BytesMut};
 

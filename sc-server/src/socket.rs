@@ -1,6 +1,6 @@
 //! One socket's state. It has to stay small: a worker holds a hundred thousand of them.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
